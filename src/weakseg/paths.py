@@ -1,0 +1,93 @@
+"""Names of the result files, so that rules, commands and notebooks agree on them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files of a study below `{results}/{study}`."""
+
+    study: str
+    results: Path = Path("results")
+
+    @property
+    def root(self) -> Path:
+        return Path(self.results) / self.study
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "data" / "manifest.json"
+
+    @property
+    def image_labels(self) -> Path:
+        return self.root / "annotations" / "image_labels.csv"
+
+    @property
+    def pretrained(self) -> Path:
+        return self.root / "weights" / "trunk.safetensors"
+
+    def features(self, split: str) -> Path:
+        """Cached maps of a frozen trunk for `train_aug` or `val`."""
+        return self.root / "features" / f"{split}.safetensors"
+
+    def table(self, name: str) -> Path:
+        return self.root / "tables" / f"{name}.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    def run(self, experiment: str, seed: int) -> "RunPaths":
+        return RunPaths(self.root / "runs" / experiment / f"seed{seed}")
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Files of one run (study, experiment, seed)."""
+
+    root: Path
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model.safetensors"
+
+    @property
+    def train_log(self) -> Path:
+        return self.root / "train_log.csv"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def resume(self) -> Path:
+        """Folder of resume states, keyed inside by configuration hash; no rule's output."""
+        return self.root / "resume"
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores.safetensors"
+
+    @property
+    def crf_grid(self) -> Path:
+        return self.root / "crf_grid.csv"
+
+    @property
+    def crf(self) -> Path:
+        return self.root / "crf.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def per_class(self) -> Path:
+        return self.root / "per_class.csv"
+
+    def confusion(self, *, crf: bool) -> Path:
+        return self.root / ("confusion.csv" if crf else "confusion_dcnn.csv")
+
+    def labels(self, *, crf: bool) -> Path:
+        """Folder of palette PNGs, one an image of val."""
+        return self.root / ("labels" if crf else "labels_dcnn")
