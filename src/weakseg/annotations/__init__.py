@@ -1,0 +1,1 @@
+"""Weak annotations made from pixel labels."""

@@ -1,0 +1,1 @@
+"""Images and labels in the VOC layout: reading, checking, generating, cropping."""
