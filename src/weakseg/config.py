@@ -98,6 +98,11 @@ class Network(Strict):
         description="Compact networks: add a linear classifier on the trunk's last map to the head's scores, so "
         "that every pre-trained channel is seen directly.",
     )
+    separable_fc6: bool = Field(
+        False,
+        description="Compact networks: fc6 as a dilated depthwise kernel followed by a 1x1 convolution, which keeps the "
+        "field of view and makes it cheap on wide trunks.",
+    )
     weights: InitialWeights | None = Field(None, description="Initial weights; null: random.")
     freeze_trunk: bool = Field(
         False, description="Keep the trunk as it is; its maps are then computed once and cached."

@@ -82,10 +82,12 @@ def present_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def scale_labels(labels: np.ndarray, scale: float) -> np.ndarray:
-    """Labels (H, W) as seen at `scale`: network pixel i shows the label at pixel round(i / scale)."""
+    """Labels (H, W) as seen at `scale`: network pixel i shows the label at the photo's (i + .5) / scale - .5, rounded."""
     if scale == 1.0:
         return labels
     height, width = scaled_size(*labels.shape, scale)
-    rows = np.minimum(np.round(np.arange(height) / scale).astype(int), labels.shape[0] - 1)
-    columns = np.minimum(np.round(np.arange(width) / scale).astype(int), labels.shape[1] - 1)
+    rows, columns = (
+        np.clip(np.round((np.arange(n) + 0.5) / scale - 0.5).astype(int), 0, size - 1)
+        for n, size in zip((height, width), labels.shape, strict=True)
+    )
     return labels[np.ix_(rows, columns)]

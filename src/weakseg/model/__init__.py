@@ -1,0 +1,14 @@
+"""Networks: trunks at output stride 8 or 16, DeepLab heads, weights and the geometry of score maps."""
+
+from weakseg.model.segmenter import Segmenter, build_model, upsample_scores
+from weakseg.model.weights import load_initial_weights, load_model, preprocess, save_model
+
+__all__ = [
+    "Segmenter",
+    "build_model",
+    "load_initial_weights",
+    "load_model",
+    "preprocess",
+    "save_model",
+    "upsample_scores",
+]

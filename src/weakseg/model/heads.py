@@ -1,0 +1,144 @@
+"""DeepLab's heads: fc6 -> ReLU -> dropout -> fc7 -> ReLU -> dropout -> fc8, small and large field of view.
+
+| variant | fc6 kernel | rate | padding | channels |
+|---|---|---|---|---|
+| small FOV | 4x4 | 4 | 6 | 4096 |
+| large FOV | 3x3 | 12 | 12 | 1024 |
+
+(DeepLab v1 release, train.prototxt of DeepLab and DeepLab-LargeFOV.) Rates are those of output stride 8; at stride 16
+they are halved, so that the field of view in pixels stays.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+FieldOfView = Literal["small", "large"]
+
+
+@dataclass(frozen=True)
+class HeadGeometry:
+    """Kernel, rate at output stride 8 and channels of fc6."""
+
+    kernel: int
+    rate: int
+    channels: int
+
+
+GEOMETRY: dict[str, HeadGeometry] = {"small": HeadGeometry(4, 4, 4096), "large": HeadGeometry(3, 12, 1024)}
+
+
+class Head(nn.Module):
+    """Trunk map to scores; with `skip_classifier` a linear classifier on the trunk's map is added to fc8.
+
+    fc6 and fc7 start from He's normal initialisation (variance 2 / fan-in, biases 0) unless weights are loaded, which
+    keeps the scale of activations through the two ReLUs; fc8 and the skip classifier from a Gaussian of standard
+    deviation .01 with bias 0 (DeepLab v1 release).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        fov: FieldOfView,
+        output_stride: int,
+        num_labels: int,
+        channels: int | None = None,
+        dropout: float = 0.5,
+        skip_classifier: bool = False,
+        separable_fc6: bool = False,
+    ) -> None:
+        """Build a head.
+
+        Args:
+            in_channels: channels of the trunk's map.
+            fov: `small` (4x4, rate 4) or `large` (3x3, rate 12).
+            output_stride: 8 or 16.
+            num_labels: L + 1.
+            channels: of fc6 and fc7; None: the paper's.
+            dropout: elementwise probability.
+            skip_classifier: add a linear classifier on the trunk's map.
+            separable_fc6: fc6 as a depthwise kernel and a 1x1 convolution.
+        """
+        super().__init__()
+        geometry = GEOMETRY[fov]
+        width = channels or geometry.channels
+        rate = geometry.rate * 8 // output_stride
+        padding = rate * (geometry.kernel - 1) // 2
+        spatial = dict(kernel_size=geometry.kernel, padding=padding, dilation=rate)
+        self.fc6: nn.Module
+        if separable_fc6:
+            depthwise = nn.Conv2d(in_channels, in_channels, groups=in_channels, **spatial)  # type: ignore[arg-type]
+            # A mean over the window: the 1x1 convolution then starts from features of their usual scale.
+            nn.init.constant_(depthwise.weight, 1 / geometry.kernel**2)
+            nn.init.zeros_(depthwise.bias)  # type: ignore[arg-type]
+            self.fc6 = nn.Sequential(depthwise, _he(nn.Conv2d(in_channels, width, 1)))
+        else:
+            self.fc6 = _he(nn.Conv2d(in_channels, width, **spatial))  # type: ignore[arg-type]
+        self.fc7 = _he(nn.Conv2d(width, width, 1))
+        self.fc8 = _classifier(width, num_labels)
+        self.skip = _classifier(in_channels, num_labels) if skip_classifier else None
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, h, w) -> scores (N, L+1, h, w)."""
+        x = self.dropout(self.relu(self.fc6(maps)))
+        x = self.dropout(self.relu(self.fc7(x)))
+        scores = self.fc8(x)
+        return scores if self.skip is None else scores + self.skip(maps)
+
+    def fc_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Named parameters of fc6 and fc7."""
+        return ((n, p) for n, p in self.named_parameters() if n.startswith(("fc6.", "fc7.")))
+
+    def classifier_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Named parameters of fc8 and the skip classifier."""
+        return ((n, p) for n, p in self.named_parameters() if n.startswith(("fc8.", "skip.")))
+
+
+def _he(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def _classifier(channels: int, num_labels: int) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, num_labels, 1)
+    nn.init.normal_(layer.weight, 0.0, 0.01)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+@torch.no_grad()
+def decimate_fc(
+    fc6_weight: Tensor, fc6_bias: Tensor, fc7_weight: Tensor, fc7_bias: Tensor, fov: FieldOfView
+) -> dict[str, Tensor]:
+    """fc6 and fc7 of a head from VGG-16's own fully connected layers.
+
+    The 7x7 kernel is decimated to evenly spaced taps (0, 2, 4, 6 for 4x4; 0, 3, 6 for 3x3); large FOV also keeps every
+    fourth of the 4096 filters (Chen et al. 2015, section 3.1).
+
+    Args:
+        fc6_weight: (4096, 512 * 7 * 7), `classifier.0.weight` of torchvision's layout.
+        fc6_bias: (4096,).
+        fc7_weight: (4096, 4096), `classifier.3.weight`.
+        fc7_bias: (4096,).
+        fov: which head.
+
+    Returns:
+        State of `fc6` and `fc7` by key.
+    """
+    geometry = GEOMETRY[fov]
+    taps = torch.linspace(0, 6, geometry.kernel).round().long()
+    keep = slice(None, None, len(fc6_weight) // geometry.channels)
+    kernel = fc6_weight.view(len(fc6_weight), -1, 7, 7)
+    return {
+        "fc6.weight": kernel[keep][:, :, taps][:, :, :, taps].contiguous(),
+        "fc6.bias": fc6_bias[keep].clone(),
+        "fc7.weight": fc7_weight[keep, keep][:, :, None, None].contiguous(),
+        "fc7.bias": fc7_bias[keep].clone(),
+    }

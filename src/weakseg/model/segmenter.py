@@ -1,0 +1,117 @@
+"""A trunk with a head, and the geometry between its score cells and the photo's pixels."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weakseg.config import Network
+from weakseg.data.transforms import padded_size, scaled_size
+from weakseg.errors import WeaksegError
+from weakseg.labels import NUM_LABELS
+from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
+from weakseg.model.heads import FieldOfView, Head
+from weakseg.model.vgg16 import Vgg16Trunk
+
+Trunk = Vgg16Trunk | MobileNetV2Trunk | SqueezeNetTrunk | TinyTrunk
+
+
+class Segmenter(nn.Module):
+    """A network that gives scores at its output stride.
+
+    Attributes:
+        trunk: image to map; `trunk.bound` is the upper bound of a map whose lower bound is 0, or None.
+        head: map to scores.
+        output_stride: input pixels per score cell.
+    """
+
+    def __init__(self, trunk: Trunk, head: Head, output_stride: int) -> None:
+        """Join a trunk and a head that fits its channels."""
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+        self.output_stride = output_stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, s*k+1, s*m+1) preprocessed -> scores (N, L+1, k+1, m+1), s the output stride."""
+        return self.head(self.trunk(x))
+
+    def fc_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Named parameters of fc6 and fc7."""
+        return self.head.fc_parameters()
+
+    def classifier_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Named parameters of fc8 and the skip classifier."""
+        return self.head.classifier_parameters()
+
+
+def build_model(network: Network | str, *, fov: FieldOfView = "large", num_labels: int = NUM_LABELS) -> Segmenter:
+    """A network with fresh weights.
+
+    Args:
+        network: its description, or a name such as `vgg16-largefov`, `vgg16-smallfov`, `mobilenet_v2-largefov`: trunk
+            and field of view at output stride 8 with the paper's channels.
+        fov: field of view, where `network` is a description.
+        num_labels: L + 1.
+
+    Raises:
+        WeaksegError: a name that is not known.
+    """
+    if isinstance(network, str):
+        trunk_name, _, suffix = network.rpartition("-")
+        known = ("vgg16", "mobilenet_v2", "squeezenet1_1", "tiny")
+        if trunk_name not in known or suffix not in ("largefov", "smallfov"):
+            raise WeaksegError(f"network {network!r} is not known; use TRUNK-largefov or TRUNK-smallfov, TRUNK of {known}")
+        fov = "large" if suffix == "largefov" else "small"
+        network = Network(trunk=trunk_name, output_stride=8)  # type: ignore[arg-type]
+    trunk: Trunk
+    if network.trunk == "vgg16":
+        trunk = Vgg16Trunk(average_pool5a=fov == "large", output_stride=network.output_stride)
+    elif network.trunk == "mobilenet_v2":
+        trunk = MobileNetV2Trunk(output_stride=network.output_stride)
+    elif network.trunk == "squeezenet1_1":
+        trunk = SqueezeNetTrunk(output_stride=network.output_stride)
+    else:
+        trunk = TinyTrunk(output_stride=network.output_stride)
+    head = Head(
+        trunk.out_channels,
+        fov=fov,
+        output_stride=network.output_stride,
+        num_labels=num_labels,
+        channels=network.head_channels,
+        dropout=network.dropout,
+        skip_classifier=network.skip_classifier,
+        separable_fc6=network.separable_fc6,
+    )
+    return Segmenter(trunk, head, network.output_stride)
+
+
+def upsample_scores(scores: Tensor, size: tuple[int, int], *, stride: int, image_scale: float = 1.0) -> Tensor:
+    """Scores at the photo's own pixels.
+
+    The map of the padded photo is interpolated bilinearly with aligned corners to network pixels (each cell to its
+    own pixel), cropped to the photo and, where the network saw it scaled, resampled to its own size.
+
+    Args:
+        scores: (L+1, h, w) float.
+        size: height and width of the photo in pixels.
+        stride: output stride.
+        image_scale: factor at which the network saw the photo.
+
+    Returns:
+        (L+1, H, W) float32.
+
+    Raises:
+        WeaksegError: the map's size does not belong to this photo.
+    """
+    height, width = scaled_size(*size, image_scale)
+    rows, columns = padded_size(height, stride), padded_size(width, stride)
+    expected = ((rows - 1) // stride + 1, (columns - 1) // stride + 1)
+    if scores.dim() != 3 or tuple(scores.shape[1:]) != expected:
+        raise WeaksegError(f"scores {tuple(scores.shape)} do not belong to a photo of {size}: {expected} cells expected")
+    whole = functional.interpolate(scores[None].float(), size=(rows, columns), mode="bilinear", align_corners=True)
+    cut = whole[:, :, :height, :width]
+    if (height, width) != size:
+        cut = functional.interpolate(cut, size=size, mode="bilinear", align_corners=False)
+    return cut[0].contiguous(memory_format=torch.contiguous_format)

@@ -1,0 +1,125 @@
+"""Weights by file and checksum: initial ones with their preprocessing, trained ones with all that rebuilds them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from weakseg.config import Network, Preprocessing
+from weakseg.errors import WeaksegError
+from weakseg.files import atomic_path, sha256_file
+from weakseg.model.heads import FieldOfView, decimate_fc
+from weakseg.model.segmenter import Segmenter, build_model
+
+
+def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """Pixels as a trunk's weights expect them: channels in order, then (scale * pixel - mean) / std.
+
+    Args:
+        image: (H, W, 3) RGB, uint8 or float, 0..255.
+
+    Returns:
+        (3, H, W) float32.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32).permute(2, 0, 1)
+    if preprocessing.channel_order == "BGR":
+        pixels = pixels.flip(0)
+    mean = torch.tensor(preprocessing.mean)[:, None, None]
+    std = torch.tensor(preprocessing.std)[:, None, None]
+    return (pixels * preprocessing.scale - mean) / std
+
+
+def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None) -> None:
+    """Load a trunk's weights (torchvision's `features.*` keys); VGG-16 files with `classifier.*` also give fc6 and fc7.
+
+    Args:
+        model: takes the weights; what the file does not hold stays fresh.
+        path: a safetensors file, float32 or float16.
+        sha256: its checksum, or None for a file that the study made itself.
+
+    Raises:
+        WeaksegError: missing file, other checksum, not safetensors, a key missing or of another shape.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeaksegError(f"{path}: no such weights file; see the README on initial weights")
+    if sha256 is not None and (found := sha256_file(path)) != sha256:
+        raise WeaksegError(f"{path}: SHA-256 is {found}, the study names {sha256}; fetch the file again")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise WeaksegError(f"{path}: not a safetensors file ({error})") from error
+    own = {key for key in model.trunk.state_dict() if not key.endswith("num_batches_tracked")}
+    given = {key: value for key, value in state.items() if key in own}
+    if missing := sorted(own - set(given)):
+        raise WeaksegError(f"{path}: {len(missing)} weights of the trunk are missing, {missing[0]} the first")
+    _copy(model.trunk, given, path)
+    fc_keys = ("classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias")
+    if all(key in state for key in fc_keys) and state[fc_keys[0]].shape == (4096, 512 * 49):
+        fc6_weight, fc6_bias, fc7_weight, fc7_bias = (state[key].float() for key in fc_keys)
+        fov: FieldOfView = "small" if _kernel(model) == 4 else "large"
+        fc = decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov)
+        if model.head.state_dict()["fc7.weight"].shape == fc["fc7.weight"].shape:
+            _copy(model.head, fc, path)
+
+
+def _kernel(model: Segmenter) -> int:
+    return int(model.head.state_dict()["fc6.weight"].shape[-1]) if hasattr(model.head.fc6, "weight") else 0
+
+
+def _copy(module: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    own = module.state_dict()
+    for key, value in state.items():
+        if own[key].shape != value.shape:
+            raise WeaksegError(f"{path}: {key} is {tuple(value.shape)}, the network needs {tuple(own[key].shape)}")
+    module.load_state_dict(state, strict=False)
+
+
+def save_model(
+    path: str | Path,
+    model: Segmenter,
+    *,
+    network: Network,
+    fov: FieldOfView,
+    preprocessing: Preprocessing,
+    metadata: dict[str, Any],
+) -> None:
+    """Write a trained network with all that rebuilds it, in one step."""
+    facts = {
+        "network": network.model_dump(mode="json"),
+        "fov": fov,
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "num_labels": model.head.fc8.out_channels,
+        **metadata,
+    }
+    state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={"weakseg": json.dumps(facts, sort_keys=True)})
+
+
+def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
+    """Rebuild a trained network, in eval mode, with the facts it was saved with.
+
+    Returns:
+        The network, and its metadata: `network` and `preprocessing` as config models, `fov` and what else was saved.
+
+    Raises:
+        WeaksegError: no such file, or not a network saved by this package.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            facts = json.loads((stream.metadata() or {})["weakseg"])
+        facts["network"] = Network.model_validate(facts["network"])
+        facts["preprocessing"] = Preprocessing.model_validate(facts["preprocessing"])
+        model = build_model(facts["network"], fov=facts["fov"], num_labels=facts["num_labels"])
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise WeaksegError(f"{path}: no such network; train the run first") from None
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise WeaksegError(f"{path}: not a network saved by this package ({error})") from error
+    return model.eval(), facts
