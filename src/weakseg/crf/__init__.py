@@ -1,0 +1,7 @@
+"""Fully connected CRF with Gaussian edges (Krähenbühl and Koltun 2011), as DeepLab uses it."""
+
+from weakseg.crf.mean_field import mean_field
+from weakseg.crf.params import CRFParams
+from weakseg.crf.unary import unary_from_probabilities, unary_from_scores
+
+__all__ = ["CRFParams", "mean_field", "unary_from_probabilities", "unary_from_scores"]

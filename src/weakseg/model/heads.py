@@ -61,7 +61,7 @@ class Head(nn.Module):
             channels: of fc6 and fc7; None: the paper's.
             dropout: elementwise probability.
             skip_classifier: add a linear classifier on the trunk's map.
-            separable_fc6: fc6 as a depthwise kernel and a 1x1 convolution.
+            separable_fc6: fc6 as a 1x1 convolution and a dilated depthwise kernel.
         """
         super().__init__()
         geometry = GEOMETRY[fov]
@@ -71,11 +71,12 @@ class Head(nn.Module):
         spatial = dict(kernel_size=geometry.kernel, padding=padding, dilation=rate)
         self.fc6: nn.Module
         if separable_fc6:
-            depthwise = nn.Conv2d(in_channels, in_channels, groups=in_channels, **spatial)  # type: ignore[arg-type]
-            # A mean over the window: the 1x1 convolution then starts from features of their usual scale.
+            depthwise = nn.Conv2d(width, width, groups=width, **spatial)  # type: ignore[arg-type]
+            # A mean over the window to start with, so that features keep their scale. The 1x1 convolution comes first:
+            # the wide map is then read once, and needs no gradient where the trunk is frozen.
             nn.init.constant_(depthwise.weight, 1 / geometry.kernel**2)
             nn.init.zeros_(depthwise.bias)  # type: ignore[arg-type]
-            self.fc6 = nn.Sequential(depthwise, _he(nn.Conv2d(in_channels, width, 1)))
+            self.fc6 = nn.Sequential(_he(nn.Conv2d(in_channels, width, 1)), depthwise)
         else:
             self.fc6 = _he(nn.Conv2d(in_channels, width, **spatial))  # type: ignore[arg-type]
         self.fc7 = _he(nn.Conv2d(width, width, 1))
