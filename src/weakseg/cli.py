@@ -1,140 +1,44 @@
-"""The command `weakseg`: one sub-command for each rule of the workflow, and some for use by hand.
-
-This is the only place that parses arguments. Each handler imports its room when it is called, so that `--help` is
-quick and the number of threads can be set before numpy and torch are loaded.
-"""
+"""The command line: one sub-command per rule of the workflow; the only place that parses arguments."""
 
 import argparse
-import os
+import json
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from weakseg.config import Experiment, Study, load_study, study_experiments
+from weakseg import __version__
 from weakseg.errors import WeaksegError
-from weakseg.logs import tee_output
-from weakseg.paths import StudyPaths
+from weakseg.logs import logged
 
-Handler = Callable[[argparse.Namespace], None]
+if TYPE_CHECKING:
+    from weakseg.config import Experiment, Study
+    from weakseg.paths import StudyPaths
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""Environment variables by which the numeric libraries are told, before they load, how many threads to use."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns the exit code: 0 done, 1 an unexpected error, 2 input that cannot be used."""
-    args = make_parser().parse_args(argv)
-    handler: Handler = args.handler
-    with tee_output(args.log):
-        try:
-            set_threads(args.threads)
-            handler(args)
-        except WeaksegError as error:
-            print(f"weakseg {args.command}: error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"weakseg {args.command}: interrupted", file=sys.stderr)
-            return 130
-        except Exception:
-            traceback.print_exc()
-            return 1
-    return 0
+# Rooms are imported inside the handlers: `weakseg --help` and the workflow's dry runs should not wait for torch.
 
 
-def set_threads(threads: int | None) -> None:
-    """Let numpy, numba and torch use so many threads; None leaves the choice to them.
+def _study(args: argparse.Namespace) -> "tuple[Study, StudyPaths]":
+    from weakseg.config import load_study
+    from weakseg.paths import StudyPaths
 
-    Raises:
-        WeaksegError: fewer than 1.
-    """
-    if threads is None:
-        return
-    if threads < 1:
-        raise WeaksegError(f"--threads {threads}: give a number of at least 1")
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all sub-commands."""
-    parser = argparse.ArgumentParser(
-        prog="weakseg",
-        description="Weakly- and semi-supervised training of DeepLab (Papandreou et al. 2015), step by step. "
-        "`snakemake` runs the same steps in their order.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, handler: Handler, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=summary, description=summary, parents=[_common(), *parents])
-        command.set_defaults(handler=handler)
-        return command
-
-    add("data", _data, "Generate, check or download the study's images and write their manifest.", _of_study())
-    add("pretrain", _pretrain, "Pre-train the trunk on generated single-object images.", _of_study())
-    add("annotate", _annotate, "Write the image-level labels of the training images.", _of_study())
-    features = add("features", _features, "Compute the maps of a frozen trunk once.", _of_study())
-    features.add_argument("--split", required=True, choices=["train_aug", "val"], help="list of images")
-    add("train", _train, "Train one run; a run that was stopped goes on where it was.", _of_run())
-    add("score", _score, "Compute and store the scores of a run on val.", _of_run())
-    add("tune-crf", _tune_crf, "Search the CRF's parameters on the held-out images.", _of_run())
-    add("evaluate", _evaluate, "Mean IOU with and without the CRF, per-class table and label PNGs.", _of_run())
-    add("tables", _tables, "Write the tables beside the published figures.", _of_study())
-    segment = add("segment", _segment, "Segment one's own images with a trained run.")
-    segment.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="photos (JPEG or PNG)")
-    segment.add_argument("--run", required=True, type=Path, help="folder of a finished run")
-    segment.add_argument("--out", required=True, type=Path, help="folder of the label PNGs")
-    schemas = add("schemas", _schemas, "Write the JSON schemas of the configuration files.")
-    schemas.add_argument("--out", type=Path, default=Path("workflow/schemas"), help="folder (%(default)s)")
-    schemas.add_argument("--check", action="store_true", help="write nothing; fail where a file is out of date")
-    return parser
-
-
-def _common() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False)
-    group = parent.add_argument_group("how to run")
-    group.add_argument("--log", type=Path, help="file that receives a copy of all that is printed")
-    group.add_argument("--threads", type=int, help="threads of the numeric libraries (default: theirs)")
-    return parent
-
-
-def _of_study() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False)
-    group = parent.add_argument_group("what to run on")
-    group.add_argument("--study", default="demo", help="name of a study, or its YAML file (%(default)s)")
-    group.add_argument("--results", type=Path, default=Path("results"), help="folder of all results (%(default)s)")
-    group.add_argument("--config-dir", type=Path, default=Path("config"), help="folder of the sheets (%(default)s)")
-    group.add_argument("--data-root", type=Path, help="stands for {data_root} in paths (default: WEAKSEG_DATA_ROOT)")
-    return parent
-
-
-def _of_run() -> argparse.ArgumentParser:
-    parent = argparse.ArgumentParser(add_help=False, parents=[_of_study()])
-    group = parent.add_argument_group("which run")
-    group.add_argument("--experiment", required=True, help="id of a row of experiments.yaml")
-    group.add_argument("--seed", type=int, default=0, help="seed (%(default)s)")
-    return parent
-
-
-def _study(args: argparse.Namespace) -> tuple[Study, StudyPaths]:
     study = load_study(args.study, args.config_dir)
-    return study, StudyPaths(study.name, args.results)
+    return study, StudyPaths(study.name, Path(args.results))
 
 
-def _experiment(study: Study, args: argparse.Namespace) -> Experiment:
-    """The experiment named on the command line.
+def _experiment(args: argparse.Namespace) -> "Experiment":
+    from weakseg.config import load_experiments
 
-    Raises:
-        WeaksegError: the study runs no such experiment; those it runs are listed.
-    """
-    chosen = {row.id: row for row in study_experiments(study, args.config_dir)}
-    if args.experiment not in chosen:
-        raise WeaksegError(
-            f"--experiment {args.experiment}: study {study.name} runs no such experiment; choose one of "
-            + ", ".join(chosen)
-        )
-    return chosen[args.experiment]
+    for experiment in load_experiments(args.config_dir):
+        if experiment.id == args.experiment:
+            return experiment
+    raise WeaksegError(f"{args.config_dir}/experiments.yaml: no experiment named {args.experiment!r}")
+
+
+def _set_threads(args: argparse.Namespace) -> None:
+    import torch
+
+    torch.set_num_threads(args.threads)
 
 
 def _data(args: argparse.Namespace) -> None:
@@ -147,8 +51,8 @@ def _data(args: argparse.Namespace) -> None:
 def _pretrain(args: argparse.Namespace) -> None:
     from weakseg.train.pretrain import pretrain_trunk
 
-    study, paths = _study(args)
-    pretrain_trunk(study, paths)
+    _set_threads(args)
+    pretrain_trunk(*_study(args))
 
 
 def _annotate(args: argparse.Namespace) -> None:
@@ -161,6 +65,7 @@ def _annotate(args: argparse.Namespace) -> None:
 def _features(args: argparse.Namespace) -> None:
     from weakseg.train.features import cache_features
 
+    _set_threads(args)
     study, paths = _study(args)
     cache_features(study, paths, args.split, args.data_root)
 
@@ -168,48 +73,140 @@ def _features(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from weakseg.train.loop import train_run
 
+    _set_threads(args)
     study, paths = _study(args)
-    train_run(study, _experiment(study, args), args.seed, paths, args.data_root)
+    train_run(study, _experiment(args), args.seed, paths, args.data_root)
 
 
 def _score(args: argparse.Namespace) -> None:
     from weakseg.evaluate.scores import score_run
 
+    _set_threads(args)
     study, paths = _study(args)
-    score_run(study, _experiment(study, args), args.seed, paths, args.data_root)
+    score_run(study, _experiment(args), args.seed, paths)
 
 
 def _tune_crf(args: argparse.Namespace) -> None:
     from weakseg.evaluate.crf_search import tune_crf
 
     study, paths = _study(args)
-    tune_crf(study, paths, paths.run(_experiment(study, args).id, args.seed), args.threads or 1)
+    tune_crf(study, paths, paths.run(_experiment(args).id, args.seed), threads=args.threads)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from weakseg.evaluate.mean_iou import evaluate_run
 
     study, paths = _study(args)
-    evaluate_run(study, _experiment(study, args), args.seed, paths, args.threads or 1)
+    evaluate_run(study, _experiment(args), args.seed, paths, threads=args.threads)
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from weakseg.report.tables import write_tables
+    from weakseg.report.tables import write_table
 
     study, paths = _study(args)
-    write_tables(study, paths, args.config_dir)
+    write_table(study, paths, args.config_dir, args.table)
+
+
+def _index(args: argparse.Namespace) -> None:
+    from weakseg.report.index import write_index
+
+    study, paths = _study(args)
+    write_index(study, paths, args.config_dir)
+
+
+def _reference(args: argparse.Namespace) -> None:
+    from weakseg.report.reference import collect_reference
+
+    study, paths = _study(args)
+    collect_reference(study, paths, args.config_dir, args.out)
 
 
 def _segment(args: argparse.Namespace) -> None:
     from weakseg.evaluate.segment import segment_images
 
-    segment_images(args.run, args.images, args.out)
+    segment_images(args.run, args.images, args.out, overwrite=args.overwrite, crf=not args.no_crf)
 
 
 def _schemas(args: argparse.Namespace) -> None:
-    from weakseg.schemas import write_schemas
+    from weakseg.config import Experiment, PaperFigure, Study
+    from weakseg.files import atomic_write_text
 
-    write_schemas(args.out, check=args.check)
+    stale = []
+    for model in (Study, Experiment, PaperFigure):
+        path = Path(args.out) / f"{model.__name__.lower()}.schema.json"
+        text = json.dumps(model.model_json_schema(), indent=1) + "\n"
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(str(path))
+        if not args.check:
+            atomic_write_text(path, text)
+    if args.check and stale:
+        raise WeaksegError(f"schemas differ from src/weakseg/config.py: {', '.join(stale)}; run `weakseg schemas`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands."""
+    parser = argparse.ArgumentParser(prog="weakseg", description="Weakly- and semi-supervised segmentation, step by step.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(handler=handler)
+        command.add_argument("--log", type=Path, help="copy all output to this file")
+        return command
+
+    def add_study(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = add(name, handler, text)
+        command.add_argument("--study", default="demo", help="name of a study, or a YAML file (default: demo)")
+        command.add_argument("--results", default="results", help="folder of all results (default: results)")
+        command.add_argument("--config-dir", default="config", help="folder of studies and sheets (default: config)")
+        command.add_argument("--data-root", help="replaces {data_root} in configured paths")
+        command.add_argument("--threads", type=int, default=1, help="threads, or processes of the CRF (default: 1)")
+        return command
+
+    def add_run(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = add_study(name, handler, text)
+        command.add_argument("--experiment", required=True, help="id in experiments.yaml")
+        command.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
+        return command
+
+    add_study("data", _data, "generate, check or download the images of a study")
+    add_study("pretrain", _pretrain, "pre-train the trunk on generated single-object images")
+    add_study("annotate", _annotate, "write the image-level labels of the training images")
+    features = add_study("features", _features, "cache the maps of a frozen trunk")
+    features.add_argument("--split", required=True, choices=("train_aug", "val"), help="list of images")
+    add_run("train", _train, "train a run")
+    add_run("score", _score, "score the evaluation images with a trained run")
+    add_run("tune-crf", _tune_crf, "search the CRF's parameters on the held-out images")
+    add_run("evaluate", _evaluate, "mean IOU with and without the CRF")
+    tables = add_study("tables", _tables, "write a table of the paper with this study's figures")
+    tables.add_argument("--table", default="table1", help="which table (default: table1)")
+    add_study("index", _index, "write the report's index page")
+    reference = add_study("reference", _reference, "collect a study's results for results/reference")
+    reference.add_argument("--out", type=Path, default=Path("results/reference"), help="folder of reference results")
+    segment = add("segment", _segment, "label one's own images with a trained run")
+    segment.add_argument("--run", type=Path, required=True, help="folder of a trained run")
+    segment.add_argument("--out", type=Path, required=True, help="folder for label maps and overlays")
+    segment.add_argument("--overwrite", action="store_true", help="replace results of the same name")
+    segment.add_argument("--no-crf", action="store_true", help="leave the CRF out")
+    segment.add_argument("images", nargs="+", type=Path, help="photos")
+    schemas = add("schemas", _schemas, "write the JSON schemas of the configuration")
+    schemas.add_argument("--out", type=Path, default=Path("workflow/schemas"), help="their folder")
+    schemas.add_argument("--check", action="store_true", help="only tell whether they are up to date")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command; 0 when it worked, 2 when its input cannot be used."""
+    args = build_parser().parse_args(arguments)
+    with logged(args.log):
+        try:
+            args.handler(args)
+        except WeaksegError as error:
+            print(f"weakseg {args.command}: {error}", file=sys.stderr)
+            return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -3,20 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from weakseg.config import Preprocessing, Study, resolve_path
+from weakseg.config import Study, resolve_path
 from weakseg.data.features import write_feature_cache
 from weakseg.data.prepare import open_data
-from weakseg.data.transforms import padded_size, scaled_size
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
 from weakseg.labels import NUM_LABELS
-from weakseg.model import build_model, load_initial_weights, preprocess
+from weakseg.model import build_model, load_initial_weights
+from weakseg.model.inputs import network_input
 from weakseg.paths import StudyPaths
 
 
@@ -60,23 +58,3 @@ def cache_features(study: Study, paths: StudyPaths, split: str, data_root: str |
         bound=model.trunk.bound,
         metadata={"trunk": network.trunk, "output_stride": stride, "weights_sha256": sha256_file(weights)},
     )
-
-
-def network_input(
-    image: np.ndarray, scale: float, stride: int, preprocessing: Preprocessing
-) -> Tensor:
-    """A whole photo as the network sees it: scaled, preprocessed, padded with the mean pixel (which is 0).
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-
-    Returns:
-        (1, 3, stride * k + 1, stride * m + 1) float32 in channels-last memory.
-    """
-    height, width = scaled_size(*image.shape[:2], scale)
-    if (height, width) != image.shape[:2]:
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    inputs = preprocess(image, preprocessing)
-    bottom, right = padded_size(height, stride) - height, padded_size(width, stride) - width
-    padded = torch.nn.functional.pad(inputs, (0, right, 0, bottom))
-    return padded[None].contiguous(memory_format=torch.channels_last)

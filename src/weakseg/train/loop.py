@@ -226,7 +226,7 @@ def train_run(
         )
         last_time = waited = now
         bar.update()
-        bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", images_per_s=f"{rows[-1]['images_per_s']:.0f}")
+        bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", images_per_s=f"{rows[-1]["images_per_s"]:.0f}", refresh=False)
         _log_scalars(writer, rows[-1])
         if solver.estep_pictures_every and weak_labels is not None and iteration % solver.estep_pictures_every == 0:
             save_estep_pictures(run.root / "estep", iteration, bundle.labels[bundle.strong :], weak_labels)

@@ -1,0 +1,111 @@
+"""Score maps of a run's evaluation images: written once, read by everything after the network."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from weakseg.config import Experiment, Network, Study
+from weakseg.data.features import FeatureCache
+from weakseg.data.prepare import open_data
+from weakseg.errors import WeaksegError
+from weakseg.files import atomic_path
+from weakseg.labels import NUM_LABELS
+from weakseg.model import load_model, upsample_scores
+from weakseg.model.inputs import network_input
+from weakseg.paths import StudyPaths
+
+
+class ScoreStore:
+    """Score maps by image id, in one safetensors file; opening is cheap, maps are read one by one."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a store.
+
+        Raises:
+            WeaksegError: no such file, or not a score store.
+        """
+        self.path = Path(path)
+        try:
+            with safe_open(self.path, framework="np") as stream:
+                facts = json.loads((stream.metadata() or {})["weakseg"])
+            self.stride: int = facts["stride"]
+            self.image_scale: float = facts["image_scale"]
+            self.sizes: dict[str, tuple[int, int]] = {k: (v[0], v[1]) for k, v in facts["sizes"].items()}
+        except FileNotFoundError:
+            raise WeaksegError(f"{path}: no such score store; run `weakseg score` first") from None
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise WeaksegError(f"{path}: not a score store ({error}); delete it and run `weakseg score`") from error
+
+    @property
+    def ids(self) -> list[str]:
+        """The image ids, in the order they were written."""
+        return list(self.sizes)
+
+    def map(self, image_id: str) -> np.ndarray:
+        """The stored map of an image, (L+1, h, w) float16."""
+        if image_id not in self.sizes:
+            raise WeaksegError(f"{self.path}: no scores of image {image_id}; delete the file and run `weakseg score`")
+        with safe_open(self.path, framework="np") as stream:
+            return stream.get_tensor(image_id)
+
+    def full(self, image_id: str) -> np.ndarray:
+        """Scores at the photo's pixels, (L+1, H, W) float32."""
+        return upsample_scores(
+            torch.from_numpy(self.map(image_id)),
+            self.sizes[image_id],
+            stride=self.stride,
+            image_scale=self.image_scale,
+        ).numpy()
+
+
+def write_scores(
+    path: str | Path, maps: Iterable[tuple[str, tuple[int, int], np.ndarray]], *, stride: int, image_scale: float
+) -> None:
+    """Write a store in one step from (image id, photo size (H, W), map (L+1, h, w))."""
+    tensors: dict[str, np.ndarray] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for image_id, size, scores in maps:
+        tensors[image_id] = np.ascontiguousarray(scores, dtype=np.float16)
+        sizes[image_id] = size
+    facts: dict[str, Any] = {"stride": stride, "image_scale": image_scale, "sizes": sizes}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"weakseg": json.dumps(facts)})
+
+
+@torch.no_grad()
+def score_run(study: Study, experiment: Experiment, seed: int, paths: StudyPaths) -> None:
+    """Score every photo of `val` with a trained run, whole and without dropout, into the run's score store.
+
+    With a frozen trunk the cached maps go through the head alone; the result is that of the whole network up to the
+    cache's quantisation.
+    """
+    run = paths.run(experiment.id, seed)
+    model, facts = load_model(run.model)
+    network: Network = facts["network"]
+    folder = open_data(paths.manifest)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    cache = FeatureCache(paths.features("val")) if network.freeze_trunk else None
+
+    def maps() -> Iterable[tuple[str, tuple[int, int], np.ndarray]]:
+        for image_id in tqdm(folder.ids("val"), desc="scores of val", unit="photo", mininterval=2):
+            if cache is not None:
+                size = cache.size(image_id)
+                scores = model.head(cache.maps(image_id)[None].to(device))
+            else:
+                image = folder.image(image_id)
+                size = (image.shape[0], image.shape[1])
+                inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
+                scores = model(inputs.to(device))
+            if scores.shape[1] != NUM_LABELS or not torch.isfinite(scores).all():
+                raise WeaksegError(f"{run.model}: scores of {image_id} are not finite or not of {NUM_LABELS} labels")
+            yield image_id, size, scores[0].cpu().numpy()
+
+    write_scores(run.scores, maps(), stride=network.output_stride, image_scale=network.image_scale)
