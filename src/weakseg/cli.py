@@ -1,8 +1,8 @@
 """The command line: one sub-command per rule of the workflow; the only place that parses arguments."""
 
 import argparse
-import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,13 +26,16 @@ def _study(args: argparse.Namespace) -> "tuple[Study, StudyPaths]":
     return study, StudyPaths(study.name, Path(args.results))
 
 
-def _experiment(args: argparse.Namespace) -> "Experiment":
-    from weakseg.config import load_experiments
+def _experiment(args: argparse.Namespace, study: "Study") -> "Experiment":
+    from weakseg.config import study_experiments
 
-    for experiment in load_experiments(args.config_dir):
-        if experiment.id == args.experiment:
-            return experiment
-    raise WeaksegError(f"{args.config_dir}/experiments.yaml: no experiment named {args.experiment!r}")
+    chosen = {row.id: row for row in study_experiments(study, args.config_dir)}
+    if args.experiment not in chosen:
+        raise WeaksegError(
+            f"--experiment {args.experiment}: study {study.name} runs no such experiment; choose one of "
+            + ", ".join(chosen)
+        )
+    return chosen[args.experiment]
 
 
 def _set_threads(args: argparse.Namespace) -> None:
@@ -75,7 +78,7 @@ def _train(args: argparse.Namespace) -> None:
 
     _set_threads(args)
     study, paths = _study(args)
-    train_run(study, _experiment(args), args.seed, paths, args.data_root)
+    train_run(study, _experiment(args, study), args.seed, paths, args.data_root)
 
 
 def _score(args: argparse.Namespace) -> None:
@@ -83,21 +86,21 @@ def _score(args: argparse.Namespace) -> None:
 
     _set_threads(args)
     study, paths = _study(args)
-    score_run(study, _experiment(args), args.seed, paths)
+    score_run(study, _experiment(args, study), args.seed, paths)
 
 
 def _tune_crf(args: argparse.Namespace) -> None:
     from weakseg.evaluate.crf_search import tune_crf
 
     study, paths = _study(args)
-    tune_crf(study, paths, paths.run(_experiment(args).id, args.seed), threads=args.threads)
+    tune_crf(study, paths, paths.run(_experiment(args, study).id, args.seed), threads=args.threads)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from weakseg.evaluate.mean_iou import evaluate_run
 
     study, paths = _study(args)
-    evaluate_run(study, _experiment(args), args.seed, paths, threads=args.threads)
+    evaluate_run(study, _experiment(args, study), args.seed, paths, threads=args.threads)
 
 
 def _tables(args: argparse.Namespace) -> None:
@@ -128,25 +131,23 @@ def _segment(args: argparse.Namespace) -> None:
 
 
 def _schemas(args: argparse.Namespace) -> None:
-    from weakseg.config import Experiment, PaperFigure, Study
-    from weakseg.files import atomic_write_text
+    from weakseg.schemas import write_schemas
 
-    stale = []
-    for model in (Study, Experiment, PaperFigure):
-        path = Path(args.out) / f"{model.__name__.lower()}.schema.json"
-        text = json.dumps(model.model_json_schema(), indent=1) + "\n"
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(str(path))
-        if not args.check:
-            atomic_write_text(path, text)
-    if args.check and stale:
-        raise WeaksegError(f"schemas differ from src/weakseg/config.py: {', '.join(stale)}; run `weakseg schemas`")
+    write_schemas(args.out, check=args.check)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all sub-commands."""
-    parser = argparse.ArgumentParser(prog="weakseg", description="Weakly- and semi-supervised segmentation, step by step.")
+    parser = argparse.ArgumentParser(
+        prog="weakseg", description="Weakly- and semi-supervised segmentation, step by step."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -162,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--results", default="results", help="folder of all results (default: results)")
         command.add_argument("--config-dir", default="config", help="folder of studies and sheets (default: config)")
         command.add_argument("--data-root", help="replaces {data_root} in configured paths")
-        command.add_argument("--threads", type=int, default=1, help="threads, or processes of the CRF (default: 1)")
+        command.add_argument("--threads", type=_positive, default=1, help="threads, or processes of the CRF (default: 1)")
         return command
 
     def add_run(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
@@ -198,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a sub-command; 0 when it worked, 2 when its input cannot be used."""
+    """Run a sub-command; returns 0 when it worked, 2 when its input cannot be used, 1 on an unexpected error."""
     args = build_parser().parse_args(arguments)
     with logged(args.log):
         try:
@@ -206,6 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except WeaksegError as error:
             print(f"weakseg {args.command}: {error}", file=sys.stderr)
             return 2
+        except Exception:
+            # Printed here, where the log file sees it too.
+            traceback.print_exc()
+            return 1
     return 0
 
 

@@ -1,50 +1,93 @@
-"""Sending what a command prints to a log file as well, progress bars thinned out."""
+"""Sending what a command prints to a log file as well, with progress bars thinned out to lines."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import TextIO
+
+PROGRESS_SECONDS = 10.0
+"""Least time between two lines of one progress bar, in a log file and on the stream beside it."""
 
 
-class _Tee:
-    """A stream that also writes to a file; of a progress bar's redraws the file gets every twentieth."""
+class Tee:
+    """A text stream that passes on to others whole lines, and of a progress bar a line every few seconds.
 
-    def __init__(self, stream: IO[str], log: IO[str]) -> None:
-        self._stream = stream
-        self._log = log
-        self._redraws = 0
+    A progress bar (tqdm) redraws its line after a carriage return. In a file, and where several jobs share one
+    terminal, that is noise: only the first state, one every `seconds` and the last one are passed on, each as a line.
+    """
+
+    def __init__(self, *streams: TextIO, seconds: float = PROGRESS_SECONDS) -> None:
+        self._streams = streams
+        self._seconds = seconds
+        self._line = ""
+        self._shown = ""
+        self._last = float("-inf")
+
+    encoding = "utf-8"
 
     def write(self, text: str) -> int:
-        written = self._stream.write(text)
-        if "\r" in text:
-            self._redraws += 1
-            if self._redraws % 20 == 1:
-                self._log.write(text.strip("\r\n") + "\n")
-        elif text.strip() or text == "\n":
-            self._log.write(text)
-        self._log.flush()
-        return written
+        """Take in any piece of text; see the class for what is passed on."""
+        for piece in text.splitlines(keepends=True):
+            if piece.startswith("\r"):
+                self._line = ""
+            body = piece.rstrip("\r\n")
+            redraw = piece.endswith("\r") or (piece == "\r")
+            self._line += body
+            if piece.endswith("\n"):
+                if self._line != self._shown:
+                    self._emit(self._line)
+                self._line = self._shown = ""
+            elif redraw and self._line.strip():
+                self._progress()
+                self._line = ""
+            elif "\x1b[A" in self._line:
+                self._line = ""
+        return len(text)
+
+    def _progress(self) -> None:
+        """Show the bar's present state if its time has come."""
+        now = time.monotonic()
+        if now - self._last >= self._seconds and self._line != self._shown:
+            self._last = now
+            self._emit(self._line)
+            self._shown = self._line
+
+    def _emit(self, line: str) -> None:
+        for stream in self._streams:
+            stream.write(line.rstrip() + "\n")
+            stream.flush()
 
     def flush(self) -> None:
-        self._stream.flush()
-        self._log.flush()
+        """Nothing is held back but an unfinished line; the streams below are flushed line by line."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def isatty(self) -> bool:
+        """A terminal's cursor movements make no sense in a file."""
+        return False
+
+    def close_line(self) -> None:
+        """Pass on an unfinished last line."""
+        if self._line.strip() and self._line != self._shown:
+            self._emit(self._line)
+        self._line = self._shown = ""
 
 
 @contextmanager
-def logged(path: str | Path | None) -> Iterator[None]:
-    """Copy stdout and stderr to `path` while the block runs; None: do nothing."""
-    if path is None:
+def logged(log: str | Path | None) -> Iterator[None]:
+    """Copy standard output and standard error to `log` (a new file) while the block runs; None: do nothing."""
+    if log is None:
         yield
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    before = sys.stdout, sys.stderr
-    with open(path, "w", encoding="utf-8") as log:
-        sys.stdout, sys.stderr = _Tee(before[0], log), _Tee(before[1], log)  # type: ignore[assignment]
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    standard = sys.stdout, sys.stderr
+    with path.open("w", encoding="utf-8") as file:
+        tees = Tee(sys.stdout, file), Tee(sys.stderr, file)
+        sys.stdout, sys.stderr = tees  # type: ignore[assignment]
         try:
             yield
         finally:
-            sys.stdout, sys.stderr = before
+            for tee in tees:
+                tee.close_line()
+            sys.stdout, sys.stderr = standard
