@@ -100,8 +100,8 @@ class Network(Strict):
     )
     separable_fc6: bool = Field(
         False,
-        description="Compact networks: fc6 as a 1x1 convolution followed by a dilated depthwise kernel, which keeps the "
-        "field of view and makes it cheap on wide trunks.",
+        description="Compact networks: fc6 as a 1x1 convolution followed by a dilated depthwise kernel, which keeps "
+        "the field of view and makes it cheap on wide trunks.",
     )
     weights: InitialWeights | None = Field(None, description="Initial weights; null: random.")
     freeze_trunk: bool = Field(

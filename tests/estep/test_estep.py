@@ -1,12 +1,14 @@
 """E-steps against their plain twins and against the laws they must keep."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from estep import slow
 from hypothesis import given, settings
 
+from estep import slow
 from weakseg.errors import WeaksegError
 from weakseg.estep import em_adapt, em_fixed
 from weakseg.estep.adapt import label_orders
@@ -60,9 +62,7 @@ def test_em_adapt_equals_its_plain_twin(problem, rounds, seed, with_valid):
         rng = np.random.default_rng(seed)
         valid = torch.tensor(rng.random((scores.shape[0], *scores.shape[2:])) < 0.6)
     orders = label_orders(present, rounds, torch.Generator().manual_seed(seed))
-    fast = em_adapt(
-        scores, present, **PAPER, rounds=rounds, generator=torch.Generator().manual_seed(seed), valid=valid
-    )
+    fast = em_adapt(scores, present, **PAPER, rounds=rounds, generator=torch.Generator().manual_seed(seed), valid=valid)
     for n in range(len(scores)):
         visits = [[label for label in order if label >= 0] for order in orders[n].tolist()]
         plain, _ = slow.em_adapt(
@@ -101,7 +101,7 @@ def test_biases_never_fall(problem, seed):
     for n in range(len(scores)):
         visits = [[label for label in order if label >= 0] for order in orders[n].tolist()]
         _, biases = slow.em_adapt(scores[n].numpy(), present[n].numpy(), 0.4, 0.2, visits)
-        assert all(b >= a for steps in biases.values() for a, b in zip(steps, steps[1:], strict=False))
+        assert all(b >= a for steps in biases.values() for a, b in itertools.pairwise(steps))
 
 
 @settings(max_examples=60, deadline=None)
@@ -142,9 +142,7 @@ def test_each_round_starts_with_the_background_and_visits_each_present_label_onc
     ],
 )
 def test_bad_input_is_named(change):
-    arguments = dict(
-        scores=torch.zeros(1, 3, 2, 2), present=torch.ones(1, 3, dtype=torch.bool), **PAPER, rounds=1
-    )
+    arguments = dict(scores=torch.zeros(1, 3, 2, 2), present=torch.ones(1, 3, dtype=torch.bool), **PAPER, rounds=1)
     arguments.update(change)
     with pytest.raises(WeaksegError):
         em_adapt(arguments.pop("scores"), arguments.pop("present"), **arguments)

@@ -35,7 +35,9 @@ def read_image_labels(path: str | Path) -> tuple[list[str], np.ndarray]:
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such file; run `weakseg annotate` first") from None
     if list(frame.columns) != ["image", *CLASSES]:
-        raise WeaksegError(f"{path}: its columns must be image and the 21 labels in order; run `weakseg annotate` again")
+        raise WeaksegError(
+            f"{path}: its columns must be image and the 21 labels in order; run `weakseg annotate` again"
+        )
     values = frame[list(CLASSES)].to_numpy()
     if not np.isin(values, (0, 1)).all():
         raise WeaksegError(f"{path}: labels must be 0 or 1; run `weakseg annotate` again")

@@ -20,7 +20,9 @@ def mean_field_densecrf(
     try:
         import pydensecrf.densecrf as binding
     except ImportError as error:
-        raise WeaksegError("CRF: backend pydensecrf needs the package pydensecrf2; install envs/requirements.txt") from error
+        raise WeaksegError(
+            "CRF: backend pydensecrf needs the package pydensecrf2; install envs/requirements.txt"
+        ) from error
     labels, height, width = unary.shape
     mode = binding.NORMALIZE_AFTER if normalization == "after" else binding.NORMALIZE_SYMMETRIC
     crf = binding.DenseCRF2D(width, height, labels)

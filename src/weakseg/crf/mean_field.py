@@ -57,9 +57,7 @@ def mean_field(
     if kept.sum() == 1:
         q[kept] = 1.0
     else:
-        q[kept] = mean_field_densecrf(
-            unary[kept], image, params, iterations=iterations, normalization=normalization
-        )
+        q[kept] = mean_field_densecrf(unary[kept], image, params, iterations=iterations, normalization=normalization)
     return q
 
 

@@ -26,7 +26,13 @@ class CRFParams:
 
     def __post_init__(self) -> None:
         """Refuse widths that are not positive, weights that are negative, and values that are not finite."""
-        for name, lowest_allowed in (("sigma_xy", False), ("sigma_rgb", False), ("sigma_pos", False), ("w", True), ("w_pos", True)):
+        for name, lowest_allowed in (
+            ("sigma_xy", False),
+            ("sigma_rgb", False),
+            ("sigma_pos", False),
+            ("w", True),
+            ("w_pos", True),
+        ):
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0 or (value == 0 and not lowest_allowed):
                 raise WeaksegError(

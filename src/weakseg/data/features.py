@@ -38,7 +38,9 @@ class FeatureCache:
         except FileNotFoundError as error:
             raise WeaksegError(f"{path}: no such feature cache; make it with `weakseg features`") from error
         except (KeyError, ValueError, struct.error) as error:
-            raise WeaksegError(f"{path}: not a feature cache ({error}); delete it and run `weakseg features`") from error
+            raise WeaksegError(
+                f"{path}: not a feature cache ({error}); delete it and run `weakseg features`"
+            ) from error
         self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
         self._offset = 8 + length
         self._entries = header
@@ -53,9 +55,7 @@ class FeatureCache:
             raise WeaksegError(f"{self.path}: no map of image {image_id}; delete it and run again") from None
         begin, end = entry["data_offsets"]
         return (
-            self._bytes[self._offset + begin : self._offset + end]
-            .view(_DTYPES[entry["dtype"]])
-            .reshape(entry["shape"])
+            self._bytes[self._offset + begin : self._offset + end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         )
 
     def decode(self, raw: Tensor) -> Tensor:

@@ -35,7 +35,9 @@ def prepare_data(study: Study, paths: StudyPaths, data_root: str | Path | None =
     present = folder.check(LISTS)
     overlap = set(folder.ids("train_aug")) & set(folder.ids("val"))
     if overlap:
-        raise WeaksegError(f"{folder.list_path('val')}: {len(overlap)} images are also in train_aug, {min(overlap)} the first")
+        raise WeaksegError(
+            f"{folder.list_path('val')}: {len(overlap)} images are also in train_aug, {min(overlap)} the first"
+        )
     held_out = folder.ids("crf_val") if folder.has_list("crf_val") else held_out_ids(folder.ids("val"))
     strays = sorted(set(held_out) - set(folder.ids("val")))
     if strays:

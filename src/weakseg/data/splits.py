@@ -24,13 +24,11 @@ def held_out_ids(val: list[str]) -> list[str]:
     ids = sorted(val)
     count = max(1, round(100 * len(ids) / PAPER_VAL))
     # The legacy generator is the one that equals Matlab's.
-    order = np.argsort(np.random.RandomState(10).rand(len(ids)))  # noqa: NPY002
+    order = np.argsort(np.random.RandomState(10).rand(len(ids)))
     return sorted(ids[i] for i in order[:count])
 
 
-def strong_and_weak(
-    train: list[str], train_aug: list[str], *, strong: int, weak: int
-) -> tuple[list[str], list[str]]:
+def strong_and_weak(train: list[str], train_aug: list[str], *, strong: int, weak: int) -> tuple[list[str], list[str]]:
     """Ids with pixel labels and ids with weak annotation, from the paper's counts.
 
     On lists of the paper's length the counts hold exactly. On others the proportions are kept: n strong images become

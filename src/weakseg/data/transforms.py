@@ -35,24 +35,22 @@ def padded_size(size: int, stride: int) -> int:
     return -(-(size - 1) // stride) * stride + 1
 
 
-def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width in network pixels of a photo shown at `scale`."""
-    return max(1, round(height * scale)), max(1, round(width * scale))
+def scaled_size(size: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Height and width in network pixels of a photo of `size` (height, width, ...) shown at `scale`."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def random_window(
-    rng: np.random.Generator, height: int, width: int, side: int, *, step: int = 1
-) -> CropWindow:
+def random_window(rng: np.random.Generator, size: tuple[int, ...], side: int, *, step: int = 1) -> CropWindow:
     """A uniformly drawn window, mirrored with probability one half.
 
     Args:
         rng: source of randomness; three draws whatever the size.
-        height, width: photo size in network pixels.
+        size: height and width of the photo in network pixels.
         side: side of the crop in pixels.
         step: offsets are multiples of this (the stride, where maps of a frozen trunk are cropped).
     """
-    tops = max(0, height - side) // step
-    lefts = max(0, width - side) // step
+    tops = max(0, size[0] - side) // step
+    lefts = max(0, size[1] - side) // step
     top = int(rng.integers(0, tops + 1)) * step
     left = int(rng.integers(0, lefts + 1)) * step
     return CropWindow(top, left, side, bool(rng.random() < 0.5))
@@ -82,10 +80,10 @@ def present_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def scale_labels(labels: np.ndarray, scale: float) -> np.ndarray:
-    """Labels (H, W) as seen at `scale`: network pixel i shows the label at the photo's (i + .5) / scale - .5, rounded."""
+    """Labels (H, W) as seen at `scale`: pixel i shows the label at the photo's (i + .5) / scale - .5, rounded."""
     if scale == 1.0:
         return labels
-    height, width = scaled_size(*labels.shape, scale)
+    height, width = scaled_size(labels.shape, scale)
     rows, columns = (
         np.clip(np.round((np.arange(n) + 0.5) / scale - 0.5).astype(int), 0, size - 1)
         for n, size in zip((height, width), labels.shape, strict=True)

@@ -124,7 +124,11 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
     tuned = set(held_out(paths.manifest))
     params, crf_facts = read_crf(run)
     ids = folder.ids("val")
-    confusions = {(name, part): np.zeros((NUM_LABELS,) * 2, np.int64) for name in ("dcnn", "crf") for part in ("val", "untuned_val")}
+    confusions = {
+        (name, part): np.zeros((NUM_LABELS,) * 2, np.int64)
+        for name in ("dcnn", "crf")
+        for part in ("val", "untuned_val")
+    }
     images_with = np.zeros(NUM_LABELS, dtype=int)
     labeller = _Labeller(run.scores, folder.root, params, study.crf.iterations)
     with _fresh_folder(run.labels(crf=True)) as crf_folder, _fresh_folder(run.labels(crf=False)) as dcnn_folder:

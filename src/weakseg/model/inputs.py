@@ -10,9 +10,7 @@ from weakseg.data.transforms import padded_size, scaled_size
 from weakseg.model.weights import preprocess
 
 
-def network_input(
-    image: np.ndarray, scale: float, stride: int, preprocessing: Preprocessing
-) -> Tensor:
+def network_input(image: np.ndarray, scale: float, stride: int, preprocessing: Preprocessing) -> Tensor:
     """A whole photo as the network sees it: scaled, preprocessed, padded with the mean pixel (which is 0).
 
     Args:
@@ -21,7 +19,7 @@ def network_input(
     Returns:
         (1, 3, stride * k + 1, stride * m + 1) float32 in channels-last memory.
     """
-    height, width = scaled_size(*image.shape[:2], scale)
+    height, width = scaled_size(image.shape, scale)
     if (height, width) != image.shape[:2]:
         image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     inputs = preprocess(image, preprocessing)

@@ -62,9 +62,11 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
         trunk_name, _, suffix = network.rpartition("-")
         known = ("vgg16", "mobilenet_v2", "squeezenet1_1", "tiny")
         if trunk_name not in known or suffix not in ("largefov", "smallfov"):
-            raise WeaksegError(f"network {network!r} is not known; use TRUNK-largefov or TRUNK-smallfov, TRUNK of {known}")
+            raise WeaksegError(
+                f"network {network!r} is not known; use TRUNK-largefov or TRUNK-smallfov, TRUNK of {known}"
+            )
         fov = "large" if suffix == "largefov" else "small"
-        network = Network(trunk=trunk_name, output_stride=8)  # type: ignore[arg-type]
+        network = Network(trunk=trunk_name, output_stride=8)
     trunk: Trunk
     if network.trunk == "vgg16":
         trunk = Vgg16Trunk(average_pool5a=fov == "large", output_stride=network.output_stride)
@@ -105,11 +107,13 @@ def upsample_scores(scores: Tensor, size: tuple[int, int], *, stride: int, image
     Raises:
         WeaksegError: the map's size does not belong to this photo.
     """
-    height, width = scaled_size(*size, image_scale)
+    height, width = scaled_size(size, image_scale)
     rows, columns = padded_size(height, stride), padded_size(width, stride)
     expected = ((rows - 1) // stride + 1, (columns - 1) // stride + 1)
     if scores.dim() != 3 or tuple(scores.shape[1:]) != expected:
-        raise WeaksegError(f"scores {tuple(scores.shape)} do not belong to a photo of {size}: {expected} cells expected")
+        raise WeaksegError(
+            f"scores {tuple(scores.shape)} do not belong to a photo of {size}: {expected} cells expected"
+        )
     whole = functional.interpolate(scores[None].float(), size=(rows, columns), mode="bilinear", align_corners=True)
     cut = whole[:, :, :height, :width]
     if (height, width) != size:

@@ -1,4 +1,4 @@
-"""The VGG-16 trunk of DeepLab at output stride 8 (Chen et al. 2015, section 3.1; DeepLab v1 release, train.prototxt)."""
+"""The VGG-16 trunk of DeepLab at output stride 8 (Chen et al. 2015, section 3.1; DeepLab v1 release)."""
 
 from torch import Tensor, nn
 

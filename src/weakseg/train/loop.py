@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weakseg.annotations.image_level import read_image_labels
-from weakseg.config import Experiment, Network, Preprocessing, Study, resolve_path
+from weakseg.config import Experiment, Preprocessing, Study, resolve_path
 from weakseg.data.features import FeatureCache
 from weakseg.data.prepare import open_data
 from weakseg.data.splits import strong_and_weak
@@ -92,9 +92,7 @@ def make_streams(
     streams = {}
     for name, chosen in (("strong", lists.strong), ("weak", lists.weak)):
         if chosen:
-            factors = (
-                repeat_factors(np.stack([present_of[i] for i in chosen]), threshold) if threshold else None
-            )
+            factors = repeat_factors(np.stack([present_of[i] for i in chosen]), threshold) if threshold else None
             streams[name] = ImageStream(chosen, seed=seed, name=name, factors=factors)
     return streams
 
@@ -202,8 +200,8 @@ def train_run(
         loss, loss_strong, loss_weak = mixed_loss(scores, strong_labels, weak_labels, solver.strong_weight)
         if not torch.isfinite(loss):
             raise WeaksegError(
-                f"run {run.root}: the loss is {float(loss.detach())} at iteration {iteration}; the last good state is kept in "
-                f"{resume.state_path}. Lower solver.lr, or look at the images of this iteration"
+                f"run {run.root}: the loss is {float(loss.detach())} at iteration {iteration}; the last good state is "
+                f"kept in {resume.state_path}. Lower solver.lr, or look at the images of this iteration"
             )
         optimiser.zero_grad()
         loss.backward()
@@ -226,7 +224,8 @@ def train_run(
         )
         last_time = waited = now
         bar.update()
-        bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", images_per_s=f"{rows[-1]["images_per_s"]:.0f}", refresh=False)
+        rate = rows[-1]["images_per_s"]
+        bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", images_per_s=f"{rate:.0f}", refresh=False)
         _log_scalars(writer, rows[-1])
         if solver.estep_pictures_every and weak_labels is not None and iteration % solver.estep_pictures_every == 0:
             save_estep_pictures(run.root / "estep", iteration, bundle.labels[bundle.strong :], weak_labels)
@@ -271,9 +270,7 @@ def train_run(
     resume.discard()
 
 
-def _groups(
-    model: Segmenter, study: Study, experiment: Experiment
-) -> list[tuple[list[nn.Parameter], float, float]]:
+def _groups(model: Segmenter, study: Study, experiment: Experiment) -> list[tuple[list[nn.Parameter], float, float]]:
     trunk = [] if study.network.freeze_trunk else list(model.trunk.named_parameters())
     return parameter_groups(
         trunk, list(model.fc_parameters()), list(model.classifier_parameters()), study.solver_of(experiment)

@@ -87,7 +87,7 @@ class PhotoSource:
         if labels.shape != image.shape[:2]:
             resized = Image.fromarray(image).resize(labels.shape[::-1], Image.Resampling.BILINEAR)
             image = np.asarray(resized)
-        window = random_window(rng, *labels.shape, self.network.crop_px)
+        window = random_window(rng, labels.shape, self.network.crop_px)
         crop = pad_crop(image.astype(np.float32), window, self.fill.astype(np.float32))
         inputs = preprocess(crop, self.preprocessing).permute(1, 2, 0).numpy()
         return Sample(inputs, *_cropped_labels(labels, window, self.network))
@@ -120,8 +120,8 @@ class FeatureSource:
         """A random crop of an image's map, mirrored half of the time."""
         labels = self._scaled_labels(image_id)
         stride = self.network.output_stride
-        height, width = (padded_size(size, stride) for size in labels.shape)
-        window = random_window(rng, height, width, self.network.crop_px, step=stride)
+        padded = tuple(padded_size(size, stride) for size in labels.shape)
+        window = random_window(rng, padded, self.network.crop_px, step=stride)
         cells = CropWindow(
             window.top // stride,
             window.left // stride,
@@ -156,7 +156,7 @@ class Bundle:
 
 
 class Bundles:
-    """The mini-batches of a run by iteration, prepared ahead by a thread; each is a pure function of seed and iteration."""
+    """The mini-batches of a run by iteration, prepared ahead by a thread, each a function of seed and iteration."""
 
     def __init__(
         self,
@@ -212,6 +212,6 @@ class Bundles:
 
 def map_size(size: tuple[int, int], network: Network) -> tuple[int, int]:
     """Rows and columns of the score map of a whole photo of this size in pixels."""
-    height, width = scaled_size(*size, network.image_scale)
+    height, width = scaled_size(size, network.image_scale)
     stride = network.output_stride
     return (padded_size(height, stride) - 1) // stride + 1, (padded_size(width, stride) - 1) // stride + 1
