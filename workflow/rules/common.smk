@@ -1,26 +1,42 @@
 """What the rules share: the settings of `--config`, the study sheets, file names, input and parameter functions."""
 
+import functools
+import json
 import os
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from weakseg.config import DATA_ROOT_VARIABLE, config_hash, load_experiments, load_study, study_experiments
-from weakseg.data.source import dataset_location
+from weakseg.config import (
+    DATA_ROOT_VARIABLE,
+    config_hash,
+    load_experiments,
+    load_paper,
+    load_study,
+    resolve_path,
+    study_experiments,
+)
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
 
-
-SETTINGS = {"study": "demo", "results": "results", "config_dir": "config", "data_root": None}
+NOTEBOOKS = "notebooks"
+SETTINGS = {
+    "study": "demo",
+    "results": "results",
+    "config_dir": "config",
+    "data_root": None,
+}
 
 
 def read_settings(given):
     """The settings of `--config`, with defaults; a misspelt one is refused."""
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
-        raise WorkflowError(f"--config: no setting named {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
+        raise WorkflowError(
+            f"--config: no setting named {', '.join(unknown)}; there are {', '.join(SETTINGS)}"
+        )
     return {**SETTINGS, **given}
 
 
@@ -39,11 +55,6 @@ def find_studies(config_dir, chosen):
     return names
 
 
-def chosen_name(chosen, config_dir):
-    """Name of the configured study."""
-    return load_study(chosen, config_dir).name
-
-
 def attempt(function, *arguments):
     """Call a function; what a user must mend is shown as Snakemake shows its own errors, without a traceback."""
     try:
@@ -55,7 +66,6 @@ def attempt(function, *arguments):
 def use_environment(data_root):
     """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand the data root to every command."""
     os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    os.environ.setdefault("MPLBACKEND", "Agg")
     if data_root:
         os.environ.update({DATA_ROOT_VARIABLE: str(data_root)})
 
@@ -67,6 +77,8 @@ STUDIES = attempt(find_studies, CONFIG_DIR, settings["study"])
 STUDY = attempt(load_study, settings["study"], CONFIG_DIR)
 EXPERIMENTS = attempt(study_experiments, STUDY, CONFIG_DIR)
 ALL_EXPERIMENTS = [row.id for row in attempt(load_experiments, CONFIG_DIR)]
+TABLES = sorted({row.table for row in EXPERIMENTS})
+PAGES = sorted(path.stem for path in Path(NOTEBOOKS).glob("*.ipynb"))
 
 # File names with wildcards, and those of the configured study.
 FILES = StudyPaths("{study}", RESULTS)
@@ -81,17 +93,30 @@ wildcard_constraints:
     experiment="|".join(ALL_EXPERIMENTS),
     seed="[0-9]+",
     split="train_aug|val",
+    table="table[1-6]",
+    page="|".join(PAGES) or "none",
+
+
+@functools.cache
+def read_study(name):
+    """A typed study by name, read once."""
+    return attempt(load_study, STUDIES[name], CONFIG_DIR)
 
 
 def study_of(wildcards):
     """The typed study of a file."""
-    return attempt(load_study, STUDIES[wildcards.study], CONFIG_DIR)
+    return read_study(wildcards.study)
 
 
 def experiment_of(wildcards):
     """The row of the experiment sheet of a file."""
     rows = attempt(load_experiments, CONFIG_DIR)
     return next(row for row in rows if row.id == wildcards.experiment)
+
+
+def files_of(wildcards):
+    """The file names of a study."""
+    return StudyPaths(wildcards.study, RESULTS)
 
 
 def study_options(wildcards):
@@ -104,31 +129,121 @@ def run_options(wildcards):
     return f"{study_options(wildcards)} --experiment {wildcards.experiment} --seed {wildcards.seed}"
 
 
-# Parameters that decide a result. A rule reruns when its value changes, and only then: neither the date of a YAML file
-# nor a key that the rule does not read counts.
+# Input functions: files that a study needs or not, by its configuration.
+
+
+def initial_weights(wildcards):
+    """The weights that a rule of the study makes; none where they are a user's file, known by its checksum."""
+    weights = study_of(wildcards).network.weights
+    if weights is None or "{results}" not in weights.path:
+        return []
+    return [resolve_path(weights.path, data_root=".", results=files_of(wildcards).root)]
+
+
+def cached_maps(split):
+    """Input function: the maps of a list, where the trunk is frozen."""
+
+    def maps(wildcards):
+        return [files_of(wildcards).features(split)] if study_of(wildcards).network.freeze_trunk else []
+
+    return maps
+
+
+def runs_of(wildcards, table=None):
+    """The files of every run of a study, or of those that a table shows, in the order of the sheet."""
+    study, files = study_of(wildcards), files_of(wildcards)
+    rows = [row for row in attempt(study_experiments, study, CONFIG_DIR) if table in (None, row.table)]
+    return [files.run(row.id, seed) for row in rows for seed in study.seeds_of(row.id)]
+
+
+def table_input(wildcards):
+    """The metrics that a table gathers."""
+    return [run.metrics for run in runs_of(wildcards, wildcards.table)]
+
+
+def page_input(wildcards):
+    """What the notebooks read: the tables, and the small files of every run."""
+    rows = attempt(study_experiments, study_of(wildcards), CONFIG_DIR)
+    tables = [files_of(wildcards).table(name) for name in sorted({row.table for row in rows})]
+    runs = runs_of(wildcards)
+    return tables + [
+        path for run in runs for path in (run.metrics, run.per_class, run.crf_grid, run.train_log)
+    ]
+
+
+def index_input(wildcards):
+    """The tables and runs, and the pages that the index links to."""
+    folder = files_of(wildcards).report
+    return page_input(wildcards) + [folder / f"{page}.html" for page in PAGES]
+
+
+def notebook_parameters(wildcards):
+    """Parameters of the notebooks, as options of papermill."""
+    return f"-p study {STUDIES[wildcards.study]} -p results {RESULTS} -p config_dir {CONFIG_DIR}"
+
+
+# Parameters that decide a result. A job runs again when their values change, and only then. Neither the date of a YAML
+# file nor a key that the job does not read counts.
+
+# What training reads but its result does not depend on, and what it reads of an experiment.
+UNDECIDING = {"checkpoint_iterations", "estep_pictures_every"}
+DECIDING = {"strong", "weak", "weak_annotation", "estep", "fov"}
+
+
+def images_of(study):
+    """The part of the configuration that decides which images there are."""
+    return study.dataset.model_dump(mode="json", exclude={"name"})
 
 
 def decides_data(wildcards):
-    """The data set, and the folder it is read from."""
-    study = study_of(wildcards)
-    location = dataset_location(study.dataset, FILES.root, manifest_of(wildcards))
-    return sha256_json([study.dataset.model_dump(mode="json"), location])
+    """The data set and the folder it is read from, as configured now or, where no data root is, as last used."""
+    study, manifest = study_of(wildcards), files_of(wildcards).manifest
+    folder = study.dataset.path
+    if folder is not None:
+        try:
+            folder = resolve_path(folder).resolve()
+        except WeaksegError:
+            if manifest.is_file():
+                folder = Path(json.loads(manifest.read_text(encoding="utf-8"))["root"]).resolve()
+    return sha256_json([study.dataset.model_dump(mode="json"), str(folder)])
+
+
+def decides_annotation(wildcards):
+    """The images."""
+    return sha256_json(images_of(study_of(wildcards)))
 
 
 def decides_maps(wildcards):
-    """The trunk and what it sees."""
-    network = study_of(wildcards).network
-    return sha256_json(network.model_dump(mode="json", include=TRUNK_FIELDS))
+    """The images, the trunk and its input."""
+    study = study_of(wildcards)
+    fields = {"trunk", "output_stride", "weights", "image_scale"}
+    return sha256_json([images_of(study), study.network.model_dump(mode="json", include=fields)])
 
 
 def decides_training(wildcards):
-    """Network, solver, E-step and sampling of one run."""
-    study, experiment = study_of(wildcards), experiment_of(wildcards)
-    solver = study.solver_of(experiment).model_dump(mode="json", exclude=UNDECIDING_SOLVER_FIELDS)
-    row = experiment.model_dump(mode="json", include=DECIDING_EXPERIMENT_FIELDS)
-    return sha256_json([config_hash(study.network, study.estep, study.sampling), solver, row])
+    """The images, and network, solver, E-step and sampling of a run."""
+    study, row = study_of(wildcards), experiment_of(wildcards)
+    parts = [
+        images_of(study),
+        config_hash(study.network, study.sampling),
+        study.solver_of(row).model_dump(mode="json", exclude=UNDECIDING),
+        row.model_dump(mode="json", include=DECIDING),
+        config_hash(study.estep) if row.weak else None,
+    ]
+    return sha256_json(parts)
 
 
 def decides_crf(wildcards):
-    """The CRF's grid and the number of its iterations."""
+    """The CRF's search."""
     return config_hash(study_of(wildcards).crf)
+
+
+def decides_table(wildcards):
+    """The lines of a table and the published figures beside them."""
+    rows = attempt(study_experiments, study_of(wildcards), CONFIG_DIR) + attempt(load_paper, CONFIG_DIR)
+    return config_hash(*(row for row in rows if row.table == wildcards.table))
+
+
+def decides_pages(wildcards):
+    """What the pages of the report print of the configuration."""
+    return config_hash(study_of(wildcards))

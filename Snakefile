@@ -1,0 +1,49 @@
+"""The study, end to end: `snakemake` makes the report of the demo study; see README.md for the other targets."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+container: "envs/weakseg.sif"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+rule report:
+    """Every page of the configured study's report (the default)."""
+    default_target: True
+    input:
+        CHOSEN.report / "index.html",
+
+
+for table in TABLES:
+
+    rule:
+        """One table of the configured study."""
+        name:
+            table
+        input:
+            CHOSEN.table(table),
+
+
+for row in EXPERIMENTS:
+
+    rule:
+        """All runs of one experiment of the configured study."""
+        name:
+            row.id
+        input:
+            [CHOSEN.run(row.id, seed).metrics for seed in STUDY.seeds_of(row.id)],
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/annotations.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/crf.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"

@@ -1,0 +1,23 @@
+rule tune_crf:
+    """Parameters of the CRF by grid search on the held-out images; every combination tried is kept."""
+    input:
+        manifest=FILES.manifest,
+        scores=RUN.scores,
+    output:
+        crf=RUN.crf,
+        grid=RUN.crf_grid,
+    log:
+        LOGS / "tune_crf" / "{experiment}_seed{seed}.log",
+    benchmark:
+        BENCHMARKS / "tune_crf" / "{experiment}_seed{seed}.tsv"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=360,
+    params:
+        options=run_options,
+        decides=decides_crf,
+    message:
+        "{wildcards.study}: CRF search of {wildcards.experiment}, seed {wildcards.seed}"
+    shell:
+        "weakseg tune-crf {params.options} --threads {threads} --log {log}"
