@@ -1,0 +1,343 @@
+"""The generated data set of the `demo` study: VOC-style scenes in the VOC layout, and single-object images.
+
+Every image is a function of the seed, its list and its number alone: a longer list starts with the same images.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from weakseg.config import Scenes
+from weakseg.data.drawing import smooth_noise
+from weakseg.data.scene_backgrounds import PLACES, paint_background, paint_clutter
+from weakseg.data.scene_objects import OBJECTS, Sprite, draw_object
+from weakseg.data.voc import write_index_png
+from weakseg.errors import WeaksegError
+from weakseg.files import atomic_write_json, atomic_write_text
+from weakseg.labels import CLASSES, IGNORE
+
+VERSION = 1
+"""Raised when the same sizes and seed no longer give the same images."""
+
+_LIST_CODE = {"train": 1, "val": 2, "pretrain": 3}
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "meadow": ("cow", "horse", "sheep", "dog", "bird", "person", "bicycle", "train", "car"),
+    "water": ("boat", "bird", "person"),
+    "street": ("bus", "car", "motorbike", "bicycle", "person", "train", "dog", "cat", "bird", "pottedplant"),
+    "room": ("sofa", "chair", "diningtable", "tvmonitor", "bottle", "pottedplant", "cat", "dog", "person"),
+    "field": ("aeroplane", "car", "person", "horse", "motorbike", "boat", "bird"),
+}
+"""Which classes are met together, by place."""
+
+_HERDS = ("sheep", "cow", "bottle", "chair", "bird", "car", "boat", "person")
+"""Classes that often come several at a time."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A generated image with its annotation.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8, 0..20, no void.
+        instances: (H, W) uint8, 0 for the background, then 1, 2, ... by object, no void.
+        parts: (H, W) uint8, the class at pixels of a tell-tale part, 0 elsewhere.
+        objects: class name and tight box (row and column of the first and last pixel) of each instance in order.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    instances: np.ndarray
+    parts: np.ndarray
+    objects: tuple[tuple[str, tuple[int, int, int, int]], ...]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    name: str
+    sprite: Sprite
+    top: int
+    left: int
+    bottom: float
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        height, width = self.sprite.cover.shape
+        return self.top, self.left, self.top + height, self.left + width
+
+
+def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+    """Shared area of two boxes over the smaller one's."""
+    rows, columns = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return max(0, rows) * max(0, columns) / smaller
+
+
+def _cast(main: str, place: str, known: tuple[str, ...], rng: np.random.Generator) -> list[str]:
+    """The objects of a scene: the main class, one or two more that live there, several of a herd."""
+    company = [c for c in _HOMES[place] if c in known and c != main]
+    more = min(int(rng.choice(3, p=(0.5, 0.36, 0.14))), len(company))
+    weights = np.array([3.0 if c == "person" else 1.0 for c in company])
+    names = [main, *(rng.choice(company, more, replace=False, p=weights / weights.sum()) if more else [])]
+    cast: list[str] = []
+    for name in names:
+        several = 0.5 if name in _HERDS else 0.15
+        cast += [str(name)] * (1 + int(rng.random() < several) + int(rng.random() < several * 0.4))
+    return cast[:5]
+
+
+def _place_objects(
+    cast: Iterable[str], horizon: int, height: int, width: int, rng: np.random.Generator
+) -> list[_Placed]:
+    """Draw the objects and find room for them; one that finds none stays away (never the first)."""
+    placed: list[_Placed] = []
+    cast = list(cast)
+    crowd = {1: 1.35, 2: 1.15, 3: 1.0}.get(len(cast), 0.85)  # VOC's photos of one thing show it large
+    for name in cast:
+        look = OBJECTS[name]
+        flies = name == "aeroplane" or (name == "bird" and rng.random() < 0.5)
+        nearness = rng.random()
+        share = look.height[0] + (look.height[1] - look.height[0]) * nearness
+        body = min(crowd * share * height, 0.85 * height, 0.62 * width / look.aspect)
+        sprite = draw_object(name, body, rng)
+        rows, columns = sprite.cover.shape
+        for _ in range(12):
+            if flies:
+                bottom = rng.uniform(body * 0.9, max(horizon, body * 1.1))
+            else:
+                bottom = min(horizon + body * 0.3 + (height * 1.02 - horizon - body * 0.3) * nearness, height * 1.03)
+                bottom += rng.normal(0, 2)
+            top = int(bottom) - rows + 3
+            left = int(rng.uniform(-0.14 * columns, width - 0.86 * columns))
+            candidate = _Placed(name, sprite, top, left, bottom)
+            if all(_overlap(candidate.box, other.box) < 0.36 for other in placed):
+                placed.append(candidate)
+                break
+    return placed
+
+
+def _paste(placed: list[_Placed], canvas: np.ndarray, owner: np.ndarray, parts: np.ndarray) -> None:
+    """Paint the objects far to near; `owner` gets 1 + the index into `placed`."""
+    height, width = owner.shape
+    for index in sorted(range(len(placed)), key=lambda i: placed[i].bottom):
+        thing = placed[index]
+        y0, x0, y1, x1 = thing.box
+        inside = (slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width)))
+        own = (slice(max(-y0, 0), min(y1, height) - y0), slice(max(-x0, 0), min(x1, width) - x0))
+        cover = thing.sprite.cover[own]
+        canvas[inside] += cover[..., None] * (thing.sprite.rgb[own] - canvas[inside])
+        owner[inside] = np.where(cover > 0.5, index + 1, owner[inside])
+        label = CLASSES.index(thing.name)
+        parts[inside] = np.where(cover > 0.5, np.where(thing.sprite.part[own], label, 0), parts[inside])
+
+
+def _shadows(placed: list[_Placed], canvas: np.ndarray, horizon: int) -> None:
+    """Darken the ground below what stands on it."""
+    rows, columns = np.mgrid[0 : canvas.shape[0], 0 : canvas.shape[1]].astype(np.float32)
+    for thing in placed:
+        y0, x0, y1, x1 = thing.box
+        if thing.bottom <= horizon:
+            continue
+        x, y = (columns - (x0 + x1) / 2) / (0.5 * (x1 - x0)), (rows - (y1 - 4)) / (0.09 * (y1 - y0) + 2)
+        canvas *= (1 - 0.4 * np.clip(1.1 - x * x - y * y, 0, 1))[..., None]
+
+
+def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Light, colour cast, a gradient over the image and sensor noise; (H, W, 3) uint8."""
+    height, width = canvas.shape[:2]
+    light = rng.uniform(0.72, 1.12) * rng.uniform(0.92, 1.08, 3)
+    slope = rng.normal(0, 0.12, 2)
+    gradient = 1 + slope[0] * np.linspace(-1, 1, height)[:, None] + slope[1] * np.linspace(-1, 1, width)[None]
+    shadow = 1 - 0.12 * np.maximum(smooth_noise(rng, height, width, width / 3), 0)
+    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * rng.uniform(2, 7)
+    lit = canvas * (gradient * shadow)[..., None] * light + noise
+    return np.clip(lit, 0, 255).astype(np.uint8)
+
+
+def _main_class(split: str, index: int, seed: int, classes: int) -> str:
+    """Classes take turns: each is the main one once in every `classes` images."""
+    deck = np.random.default_rng([seed, _LIST_CODE[split], 0, index // classes]).permutation(classes)
+    return CLASSES[1 + int(deck[index % classes])]
+
+
+def make_scene(scenes: Scenes, split: str, index: int) -> Scene:
+    """Scene number `index` of `train` (train_aug's first images are train) or `val`.
+
+    Raises:
+        WeaksegError: another split, or a negative index.
+    """
+    if split not in ("train", "val") or index < 0:
+        raise WeaksegError(f"scene {split!r} {index}: the split is train or val and the index is not negative")
+    height, width = scenes.height_px, scenes.width_px
+    rng = np.random.default_rng([scenes.seed, _LIST_CODE[split], 1, index])
+    known = CLASSES[1 : scenes.classes + 1]
+    main = _main_class(split, index, scenes.seed, scenes.classes)
+    homes = [place for place in PLACES if main in _HOMES[place]]
+    place = str(rng.choice(homes if rng.random() < 0.88 else list(PLACES)))
+    background = paint_background(place, rng, height, width)
+    canvas = background.rgb
+    unit = height / 120
+    paint_clutter(canvas, rng, count=int(rng.integers(1, 6)), size=(3 * unit, 9 * unit), top=background.horizon)
+    placed = _place_objects(_cast(main, place, known, rng), background.horizon, height, width, rng)
+    _shadows(placed, canvas, background.horizon)
+    parts = np.zeros((height, width), dtype=np.uint8)
+    owner = np.zeros((height, width), dtype=np.uint8)
+    _paste(placed, canvas, owner, parts)
+    before = np.bincount(owner.reshape(-1), minlength=len(placed) + 1)
+    front = canvas.copy()
+    hidden = paint_clutter(front, rng, count=int(rng.integers(0, 3)), size=(3 * unit, 7 * unit), top=height * 3 // 4)
+    after = np.bincount(owner[~hidden], minlength=len(placed) + 1)
+    if (after[1:] >= 0.6 * before[1:]).all():  # what stands in front hides no object for the most part
+        canvas = front
+        owner[hidden] = 0
+        parts[hidden] = 0
+    image = _photograph(canvas, rng)
+    return _annotate(image, owner, parts, [thing.name for thing in placed])
+
+
+def _annotate(image: np.ndarray, owner: np.ndarray, parts: np.ndarray, names: list[str]) -> Scene:
+    """Number the visible objects and measure their boxes; slivers of a few pixels become background."""
+    counts = np.bincount(owner.reshape(-1), minlength=len(names) + 1)
+    least = 0.004 * owner.size
+    number = np.zeros(len(names) + 1, dtype=np.uint8)
+    label = np.zeros(len(names) + 1, dtype=np.uint8)
+    kept = [i for i in range(1, len(names) + 1) if counts[i] >= least]
+    for new, old in enumerate(kept, start=1):
+        number[old], label[old] = new, CLASSES.index(names[old - 1])
+    instances = number[owner]
+    boxes = [(s[0].start, s[1].start, s[0].stop - 1, s[1].stop - 1) for s in ndimage.find_objects(instances)]
+    objects = tuple((names[old - 1], box) for old, box in zip(kept, boxes, strict=True))
+    return Scene(image, label[owner], instances, np.where(instances > 0, parts, 0).astype(np.uint8), objects)
+
+
+def make_single(scenes: Scenes, name: str, index: int) -> np.ndarray:
+    """A pre-training image: one object of a class before a background, (s, s, 3) uint8 RGB.
+
+    Objects have about the size that they have in the scenes, whole or cut by the border as these.
+    """
+    side = scenes.pretrain_size_px
+    rng = np.random.default_rng([scenes.seed, _LIST_CODE["pretrain"], CLASSES.index(name), index])
+    place = str(rng.choice(PLACES))
+    canvas = paint_background(place, rng, side, side).rgb
+    unit = side / 64
+    paint_clutter(canvas, rng, count=int(rng.integers(0, 3)), size=(3 * unit, 7 * unit), top=side // 4)
+    look = OBJECTS[name]
+    sprite = draw_object(name, rng.uniform(0.62, 1.35) * side * min(0.92, 0.98 / look.aspect), rng)
+    rows, columns = sprite.cover.shape
+    top = round((side - rows) / 2 + rng.normal(0, 0.08) * side)
+    left = round((side - columns) / 2 + rng.normal(0, 0.08) * side)
+    owner = np.zeros((side, side), dtype=np.uint8)
+    _paste([_Placed(name, sprite, top, left, 0.0)], canvas, owner, np.zeros_like(owner))
+    return _photograph(canvas, rng)
+
+
+def void_border(instances: np.ndarray) -> np.ndarray:
+    """Pixels within one of an outline, also of one between two objects, (H, W) bool: the void of VOC's masks."""
+    cross = ndimage.generate_binary_structure(2, 1)
+    largest = ndimage.grey_dilation(instances, footprint=cross)
+    return largest != ndimage.grey_erosion(instances, footprint=cross)
+
+
+def _annotation_xml(image_id: str, scene: Scene) -> str:
+    """VOC's annotation of an image; pixel coordinates count from 1, as in VOC."""
+    height, width = scene.labels.shape
+    lines = [
+        "<annotation>",
+        f"  <filename>{escape(image_id)}.jpg</filename>",
+        f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
+        "  <segmented>1</segmented>",
+    ]
+    for name, (top, left, bottom, right) in scene.objects:
+        lines.append(
+            f"  <object><name>{name}</name><difficult>0</difficult><bndbox><xmin>{left + 1}</xmin>"
+            f"<ymin>{top + 1}</ymin><xmax>{right + 1}</xmax><ymax>{bottom + 1}</ymax></bndbox></object>"
+        )
+    return "\n".join([*lines, "</annotation>", ""])
+
+
+def _write_scene(root: Path, image_id: str, scene: Scene, *, void: bool) -> None:
+    Image.fromarray(scene.image).save(root / "JPEGImages" / f"{image_id}.jpg", quality=92)
+    border = void_border(scene.instances) if void else np.zeros(scene.labels.shape, dtype=bool)
+    for folder, values in (("SegmentationClassAug", scene.labels), ("SegmentationObject", scene.instances)):
+        write_index_png(root / folder / f"{image_id}.png", np.where(border, IGNORE, values))
+    write_index_png(root / "SegmentationPart" / f"{image_id}.png", scene.parts)
+    (root / "Annotations" / f"{image_id}.xml").write_text(_annotation_xml(image_id, scene), encoding="utf-8")
+
+
+def write_scenes(folder: str | Path, scenes: Scenes) -> Path:
+    """Write the data set to `folder`/voc (VOC layout) and the single objects to `folder`/pretrain/{class}/*.png.
+
+    Beyond VOC's folders there is SegmentationPart: the class at pixels of a tell-tale part. Masks of `train` and `val`
+    have a void border, those of the other images have none, as in VOC and SBD. Both folders appear when complete; ones
+    of the same sizes and seed are kept, ones of others replaced.
+
+    Returns:
+        The root of the VOC layout.
+
+    Raises:
+        WeaksegError: lists that do not fit in each other, or a folder in the way that was not written here.
+    """
+    if scenes.train > scenes.train_aug or scenes.crf_val > scenes.val:
+        raise WeaksegError(
+            f"dataset.scenes: train ({scenes.train}) is part of train_aug ({scenes.train_aug}) and crf_val "
+            f"({scenes.crf_val}) of val ({scenes.val}); make the lists fit"
+        )
+    folder = Path(folder)
+    recipe = {"generator": "weakseg scenes", "version": VERSION, **scenes.model_dump()}
+    root, singles = folder / "voc", folder / "pretrain"
+    if all(_recipe_of(target) == recipe for target in (root, singles)):
+        return root
+    for target in (root, singles):
+        if target.exists() and _recipe_of(target) is None:
+            raise WeaksegError(f"{target}: in the way, and not generated by weakseg; move it elsewhere")
+    _replace(root, recipe, lambda part: _write_voc(part, scenes))
+    _replace(singles, recipe, lambda part: _write_singles(part, scenes))
+    return root
+
+
+def _recipe_of(target: Path) -> dict[str, object] | None:
+    try:
+        recipe = json.loads((target / "scenes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
+
+
+def _replace(target: Path, recipe: dict[str, object], write: Callable[[Path], None]) -> None:
+    """Write a folder under another name, then let it take the place of `target`."""
+    part = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write(part)
+    atomic_write_json(part / "scenes.json", recipe)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+
+
+def _write_voc(root: Path, scenes: Scenes) -> None:
+    for name in ("JPEGImages", "SegmentationClassAug", "SegmentationObject", "SegmentationPart", "Annotations"):
+        (root / name).mkdir()
+    train_aug = [f"train_{index:06d}" for index in range(scenes.train_aug)]
+    val = [f"val_{index:06d}" for index in range(scenes.val)]
+    for index, image_id in enumerate(train_aug):
+        _write_scene(root, image_id, make_scene(scenes, "train", index), void=index < scenes.train)
+    for index, image_id in enumerate(val):
+        _write_scene(root, image_id, make_scene(scenes, "val", index), void=True)
+    lists = {"train": train_aug[: scenes.train], "train_aug": train_aug, "val": val, "crf_val": val[: scenes.crf_val]}
+    for name, ids in lists.items():
+        atomic_write_text(root / "ImageSets" / "Segmentation" / f"{name}.txt", "\n".join(ids) + "\n")
+
+
+def _write_singles(root: Path, scenes: Scenes) -> None:
+    for name in CLASSES[1 : scenes.classes + 1]:
+        (root / name).mkdir()
+        for index in range(scenes.pretrain_per_class):
+            Image.fromarray(make_single(scenes, name, index)).save(root / name / f"{index:04d}.png")
