@@ -18,7 +18,7 @@ from weakseg.config import Scenes
 from weakseg.data.drawing import smooth_noise
 from weakseg.data.scene_backgrounds import PLACES, paint_background, paint_clutter
 from weakseg.data.scene_objects import OBJECTS, Sprite, draw_object
-from weakseg.data.voc import write_index_png
+from weakseg.data.voc import read_image, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json, atomic_write_text
 from weakseg.labels import CLASSES, IGNORE
@@ -341,3 +341,25 @@ def _write_singles(root: Path, scenes: Scenes) -> None:
         (root / name).mkdir()
         for index in range(scenes.pretrain_per_class):
             Image.fromarray(make_single(scenes, name, index)).save(root / name / f"{index:04d}.png")
+
+
+def read_pretraining(folder: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The single-object images below `folder`/pretrain, by class and number.
+
+    Returns:
+        Images (n, s, s, 3) uint8 RGB and their labels (n,) uint8, 1..20.
+
+    Raises:
+        WeaksegError: no images, or images of several sizes.
+    """
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    for label, name in enumerate(CLASSES):
+        for path in sorted((Path(folder) / "pretrain" / name).glob("*.png")):
+            images.append(read_image(path))
+            labels.append(label)
+    if not images:
+        raise WeaksegError(f"{folder}/pretrain: no images; run `weakseg data` with a study of generated scenes")
+    if len({image.shape for image in images}) > 1:
+        raise WeaksegError(f"{folder}/pretrain: images of several sizes; delete the folder and run `weakseg data`")
+    return np.stack(images), np.array(labels, dtype=np.uint8)
