@@ -1,0 +1,62 @@
+"""A tiny data set in the VOC layout, made of coloured rectangles, and a study on it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from weakseg.config import Study
+from weakseg.data.voc import write_index_png
+from weakseg.paths import StudyPaths
+
+COLOURS = {0: (90, 90, 90), 1: (220, 40, 40), 2: (40, 200, 60), 3: (50, 70, 230)}
+
+
+def write_voc(root: Path, *, train=4, train_aug=8, val=4, size=(40, 52), seed=0) -> Path:
+    """Images with one or two rectangles of labels 1..3 in their own colour; `train` ids have a void border."""
+    rng = np.random.default_rng(seed)
+    ids = [f"2007_{n:06d}" for n in range(train_aug + val)]
+    (root / "JPEGImages").mkdir(parents=True)
+    for n, image_id in enumerate(ids):
+        labels = np.zeros(size, dtype=np.uint8)
+        for _ in range(1 + n % 2):
+            top, left = rng.integers(0, size[0] // 2), rng.integers(0, size[1] // 2)
+            labels[top : top + size[0] // 2, left : left + size[1] // 2] = 1 + rng.integers(0, 3)
+        image = np.array([COLOURS[label] for label in labels.reshape(-1)], dtype=float).reshape(*size, 3)
+        image = np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(root / "JPEGImages" / f"{image_id}.jpg", quality=92)
+        if n < train:
+            labels[0, :] = 255
+        write_index_png(root / "SegmentationClassAug" / f"{image_id}.png", labels)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for name, chosen in (("train", ids[:train]), ("train_aug", ids[:train_aug]), ("val", ids[train_aug:])):
+        (lists / f"{name}.txt").write_text("\n".join(chosen) + "\n")
+    return root
+
+
+def make_study(root: Path, **changes) -> Study:
+    """A study of seconds on `write_voc`'s folder; `changes` replace whole sections."""
+    sections = {
+        "name": "fabricated",
+        "description": "Coloured rectangles.",
+        "dataset": {"name": "rectangles", "source": "path", "path": str(root)},
+        "network": {"trunk": "tiny", "head_channels": 8, "crop_px": 33, "skip_classifier": True},
+        "solver": {"iterations": 6, "batch": 4, "batch_strong": 2, "batch_weak": 2, "checkpoint_iterations": 2, "lr": 0.01},
+        "crf": {"coarse": {"w": [2, 4], "sigma_xy": [10], "sigma_rgb": [5]}, "refine_rounds": 0, "iterations": 2},
+        **changes,
+    }
+    return Study.model_validate(sections)
+
+
+def prepare(study: Study, results: Path) -> StudyPaths:
+    """Check the data and write manifest and image-level labels."""
+    from weakseg.annotations.image_level import write_image_labels
+    from weakseg.data.prepare import prepare_data
+
+    paths = StudyPaths(study.name, results)
+    prepare_data(study, paths)
+    write_image_labels(paths.manifest, paths.image_labels)
+    assert json.loads(paths.manifest.read_text())["counts"]["train"]
+    return paths

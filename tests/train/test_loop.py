@@ -1,0 +1,127 @@
+"""The training loop on a fabricated data set: it learns, resumes to the bit, and stops where a loss is not finite."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from fabricate import make_study, prepare, write_voc
+from safetensors.torch import load_file
+
+from weakseg.config import Experiment
+from weakseg.errors import WeaksegError
+from weakseg.train import loop
+from weakseg.train.features import cache_features
+from weakseg.train.loop import train_run
+
+SEMI = Experiment(
+    id="semi", table="table1", line=8, method="EM-Fixed (Semi)", strong=1464, weak=9118, weak_annotation="image",
+    estep="em_fixed", fov="large",
+)  # fmt: skip
+ADAPT = Experiment(
+    id="adapt", table="table1", line=2, method="EM-Adapt (Weak)", weak=10582, weak_annotation="image",
+    estep="em_adapt", fov="small",
+)  # fmt: skip
+STRONG = Experiment(id="all", table="table1", line=10, method="Strong", strong=10582, fov="large")
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory):
+    torch.set_num_threads(1)
+    return write_voc(tmp_path_factory.mktemp("voc") / "VOC2012")
+
+
+def frozen_network(tmp_path):
+    """A network on the cached maps of a random `tiny` trunk."""
+    from safetensors.torch import save_file
+
+    from weakseg.model import build_model
+
+    torch.manual_seed(0)
+    save_file(build_model("tiny-largefov").trunk.state_dict(), tmp_path / "trunk.safetensors")
+    weights = {"path": str(tmp_path / "trunk.safetensors")}
+    return {"trunk": "tiny", "head_channels": 8, "crop_px": 33, "weights": weights, "freeze_trunk": True}
+
+
+@pytest.mark.parametrize("experiment", [SEMI, ADAPT], ids=["semi", "adapt"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_killed_run_goes_on_to_the_same_bit(voc, tmp_path, experiment, frozen):
+    changes = {"network": frozen_network(tmp_path)} if frozen else {}
+    study = make_study(voc, sampling={"repeat_factor_threshold": 0.5}, **changes)
+    models, logs = [], []
+    for name, kills in (("whole", []), ("killed", [3, 4])):
+        paths = prepare(study, tmp_path / name)
+        if frozen:
+            cache_features(study, paths, "train_aug")
+        for stop in kills:
+            train_run(study, experiment, 5, paths, stop_after=stop)
+            assert not paths.run(experiment.id, 5).model.exists()
+        train_run(study, experiment, 5, paths)
+        run = paths.run(experiment.id, 5)
+        models.append(load_file(run.model))
+        logs.append(pd.read_csv(run.train_log))
+        assert not list(run.resume.iterdir())
+    assert models[0].keys() == models[1].keys()
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+    decided = ["iteration", "loss", "loss_strong", "loss_weak", "lr", "background_share"]
+    pd.testing.assert_frame_equal(logs[0][decided], logs[1][decided])
+    assert list(logs[0]["iteration"]) == list(range(6))
+
+
+def test_another_seed_or_setting_gives_another_run(voc, tmp_path):
+    study = make_study(voc)
+    paths = prepare(study, tmp_path)
+    for seed in (0, 1):
+        train_run(study, STRONG, seed, paths)
+    first, second = (json.loads(paths.run("all", seed).config.read_text()) for seed in (0, 1))
+    assert first["hash"] != second["hash"] and first["strong"] == 8 and first["weak"] == 0
+
+
+def test_strong_training_overfits_a_few_images(voc, tmp_path):
+    solver = {"iterations": 60, "batch": 4, "lr": 0.02, "schedule": "poly", "head_lr_multiplier": 3, "fc8_lr_multiplier": 3}
+    study = make_study(voc, solver=solver)
+    paths = prepare(study, tmp_path)
+    train_run(study, STRONG, 0, paths)
+    log = pd.read_csv(paths.run("all", 0).train_log)
+    assert log["loss"].tail(10).mean() < 0.35 * log["loss"].head(3).mean()
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_iteration_and_keeps_the_last_state(voc, tmp_path, monkeypatch):
+    study = make_study(voc)
+    paths = prepare(study, tmp_path)
+    whole = loop.mixed_loss
+    calls = []
+
+    def breaks_at_the_fifth(*arguments):
+        calls.append(1)
+        loss, *halves = whole(*arguments)
+        return (loss * float("nan") if len(calls) == 5 else loss, *halves)
+
+    monkeypatch.setattr(loop, "mixed_loss", breaks_at_the_fifth)
+    with pytest.raises(WeaksegError, match="iteration 4"):
+        train_run(study, STRONG, 0, paths)
+    run = paths.run("all", 0)
+    state = torch.load(next(run.resume.glob("*.pt")), weights_only=True)
+    assert state["iteration"] == 4 and not run.model.exists()
+    monkeypatch.undo()
+    train_run(study, STRONG, 0, paths)
+    assert run.model.exists()
+
+
+def test_a_damaged_resume_state_says_what_to_delete(voc, tmp_path):
+    study = make_study(voc)
+    paths = prepare(study, tmp_path)
+    train_run(study, STRONG, 0, paths, stop_after=2)
+    state = next(paths.run("all", 0).resume.glob("*.pt"))
+    state.write_bytes(b"torn")
+    with pytest.raises(WeaksegError, match="delete it"):
+        train_run(study, STRONG, 0, paths)
+
+
+def test_estep_pictures_are_written_when_asked_for(voc, tmp_path):
+    solver = {"iterations": 3, "batch": 2, "estep_pictures_every": 2}
+    study = make_study(voc, solver=solver)
+    paths = prepare(study, tmp_path)
+    train_run(study, ADAPT, 0, paths)
+    pictures = sorted(path.name for path in (paths.run("adapt", 0).root / "estep").iterdir())
+    assert pictures == ["iteration_000000.png", "iteration_000002.png"]
