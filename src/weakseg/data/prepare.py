@@ -29,8 +29,8 @@ def prepare_data(study: Study, paths: StudyPaths, data_root: str | Path | None =
     for name in LISTS:
         if not folder.has_list(name):
             raise WeaksegError(
-                f"{folder.list_path(name)}: no such list. A study needs train (images with pixel labels), train_aug (all "
-                "training images, those of train included) and val; write one image id a line"
+                f"{folder.list_path(name)}: no such list. A study needs train (images with pixel labels), train_aug "
+                "(all training images, those of train included) and val; write one image id a line"
             )
     present = folder.check(LISTS)
     overlap = set(folder.ids("train_aug")) & set(folder.ids("val"))

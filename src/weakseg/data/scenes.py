@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from weakseg.config import Scenes
-from weakseg.data.drawing import smooth_noise
+from weakseg.data.drawing import hsv, smooth_noise
 from weakseg.data.scene_backgrounds import PLACES, paint_background, paint_clutter
 from weakseg.data.scene_objects import OBJECTS, Sprite, draw_object
 from weakseg.data.voc import read_image, write_index_png
@@ -23,7 +23,7 @@ from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json, atomic_write_text
 from weakseg.labels import CLASSES, IGNORE
 
-VERSION = 1
+VERSION = 2
 """Raised when the same sizes and seed no longer give the same images."""
 
 _LIST_CODE = {"train": 1, "val": 2, "pretrain": 3}
@@ -219,21 +219,23 @@ def _annotate(image: np.ndarray, owner: np.ndarray, parts: np.ndarray, names: li
 
 
 def make_single(scenes: Scenes, name: str, index: int) -> np.ndarray:
-    """A pre-training image: one object of a class before a background, (s, s, 3) uint8 RGB.
+    """A pre-training image: one object of a class, (s, s, 3) uint8 RGB.
 
-    Objects have about the size that they have in the scenes, whole or cut by the border as these.
+    It fills most of the image, as the thing that names a photo of ImageNet does; half of the objects stand before one
+    plain colour, the others in a place of any kind.
     """
     side = scenes.pretrain_size_px
     rng = np.random.default_rng([scenes.seed, _LIST_CODE["pretrain"], CLASSES.index(name), index])
-    place = str(rng.choice(PLACES))
-    canvas = paint_background(place, rng, side, side).rgb
-    unit = side / 64
-    paint_clutter(canvas, rng, count=int(rng.integers(0, 3)), size=(3 * unit, 7 * unit), top=side // 4)
-    look = OBJECTS[name]
-    sprite = draw_object(name, rng.uniform(0.62, 1.35) * side * min(0.92, 0.98 / look.aspect), rng)
+    if rng.random() < 0.5:
+        colour = hsv(rng.random(), rng.uniform(0, 0.4), rng.uniform(0.3, 0.95))
+        canvas = np.broadcast_to(colour, (side, side, 3)).copy()
+    else:
+        canvas = paint_background(str(rng.choice(PLACES)), rng, side, side).rgb
+        unit = side / 64
+        paint_clutter(canvas, rng, count=int(rng.integers(0, 3)), size=(3 * unit, 7 * unit), top=side // 4)
+    sprite = draw_object(name, rng.uniform(0.85, 1.35) * side * min(0.92, 0.98 / OBJECTS[name].aspect), rng)
     rows, columns = sprite.cover.shape
-    top = round((side - rows) / 2 + rng.normal(0, 0.08) * side)
-    left = round((side - columns) / 2 + rng.normal(0, 0.08) * side)
+    top, left = (round((side - size) / 2 + rng.normal(0, 0.08) * side) for size in (rows, columns))
     owner = np.zeros((side, side), dtype=np.uint8)
     _paste([_Placed(name, sprite, top, left, 0.0)], canvas, owner, np.zeros_like(owner))
     return _photograph(canvas, rng)
