@@ -21,10 +21,15 @@ _DTYPES = {"U8": np.uint8, "F16": np.float16}
 
 
 class FeatureCache:
-    """Maps of a frozen trunk by image id, memory-mapped: opening is cheap, only what is read is loaded."""
+    """Maps of a frozen trunk by image id; memory-mapped, or held in memory for a training's random reads."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, memory_share: float = 0.0) -> None:
         """Open a cache.
+
+        Args:
+            path: the file.
+            memory_share: read the file into memory if it takes less than this share of what is free; else map it,
+                which leaves it to the system what stays in memory.
 
         Raises:
             WeaksegError: no such file, or not a feature cache.
@@ -41,7 +46,11 @@ class FeatureCache:
             raise WeaksegError(
                 f"{path}: not a feature cache ({error}); delete it and run `weakseg features`"
             ) from error
-        self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
+        if self.path.stat().st_size < memory_share * free_memory():
+            self._bytes = np.fromfile(self.path, dtype=np.uint8)
+            self._bytes.flags.writeable = False
+        else:
+            self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
         self._offset = 8 + length
         self._entries = header
         self.ids: list[str] = list(self.metadata["sizes"])
@@ -71,6 +80,15 @@ class FeatureCache:
         """Height and width of the photo in its own pixels."""
         height, width = self.metadata["sizes"][image_id]
         return height, width
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be had now; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 0
 
 
 def write_feature_cache(

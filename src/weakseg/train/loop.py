@@ -101,7 +101,7 @@ def make_source(study: Study, paths: StudyPaths, preprocessing: Preprocessing) -
     """Photos, or the cached maps of a frozen trunk."""
     folder = open_data(paths.manifest)
     if study.network.freeze_trunk:
-        return FeatureSource(folder, study.network, FeatureCache(paths.features("train_aug")))
+        return FeatureSource(folder, study.network, FeatureCache(paths.features("train_aug"), memory_share=0.4))
     return PhotoSource(folder, study.network, preprocessing)
 
 
