@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -68,13 +69,26 @@ def mean_iou(confusion: np.ndarray) -> float:
     return float(100 * iou(confusion).mean())
 
 
+WORTH_PROCESSES_S = 5.0
+"""Seconds that other processes must save, for starting them (each imports torch) takes nearly as long."""
+
+
 def parallel_map(
     function: Callable[[Item], Result], items: list[Item], *, processes: int, description: str
 ) -> Iterator[Result]:
-    """Results in order, with a progress bar; in the process itself where one is asked for."""
+    """Results in order, with a progress bar.
+
+    The first item is done in the process itself and timed; the rest goes to other processes if that saves time.
+    """
     bar = tqdm(total=len(items), desc=description, unit="photo", mininterval=2)
-    if processes <= 1:
-        for item in items:
+    started = time.perf_counter()
+    for item in items[:1]:
+        yield function(item)
+        bar.update()
+    rest = items[1:]
+    saved = (time.perf_counter() - started) * len(rest) * (1 - 1 / max(processes, 1))
+    if saved < WORTH_PROCESSES_S:
+        for item in rest:
             yield function(item)
             bar.update()
     else:
@@ -83,7 +97,7 @@ def parallel_map(
         # Spawned, not forked: torch's thread pools do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
-            for result in pool.map(function, items, chunksize=4):
+            for result in pool.map(function, rest):
                 yield result
                 bar.update()
     bar.close()

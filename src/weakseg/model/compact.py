@@ -1,6 +1,5 @@
 """Compact trunks for CPUs, at output stride 8 or 16 with aligned maps: MobileNet-v2, SqueezeNet 1.1 and `tiny`."""
 
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,6 +43,8 @@ class MobileNetV2Trunk(nn.Module):
     def __init__(self, *, output_stride: int) -> None:
         """Build the trunk with random weights."""
         super().__init__()
+        import torchvision  # takes longer to import than all else: only where it is needed
+
         self.features = torchvision.models.mobilenet_v2(weights=None).features
         dilate(self.features, output_stride)
 
@@ -73,6 +74,8 @@ class SqueezeNetTrunk(nn.Module):
     def __init__(self, *, output_stride: int) -> None:
         """Build the trunk with random weights."""
         super().__init__()
+        import torchvision  # as above
+
         self.features = torchvision.models.squeezenet1_1(weights=None).features
         dilate(self.features, output_stride)
 

@@ -1,0 +1,86 @@
+# make reproduce   the demo study to results/demo/report/index.html   (make reproduce ARGS="--config study=...")
+# make test        all checks, the tiny study run for real, and the tests
+# make lint        only the checks of style, types and workflow        make lock   new versions of the requirements
+# make clean       remove what these commands made, results of studies excepted
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build
+TINY := --config study=tiny config_dir=tests/tiny/config results=$(BUILD)/tiny
+OWN_CODE := src tests bench
+
+export PYTHONNOUSERSITE := 1
+
+.PHONY: reproduce test lint dry tiny unit lock clean
+.NOTPARALLEL:
+
+reproduce: $(VENV)/.package
+	$(BIN)/snakemake $(ARGS)
+
+# pytest comes last, so that its summary ends the output.
+test: lint dry tiny unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(OWN_CODE)
+	$(BIN)/ruff format --check $(OWN_CODE)
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/weakseg schemas --check
+
+# Every study and target, planned from nothing; neither photos nor weights are needed for that.
+dry: $(VENV)/.dev
+	@rm -rf $(BUILD)/dry
+	@set -e; for file in config/studies/*.yaml; do \
+		study=$$(basename $$file .yaml); \
+		config="--config study=$$study results=$(BUILD)/dry"; \
+		targets=$$($(BIN)/snakemake --quiet all --list-target-rules $$config); \
+		echo "dry run of $$study:" $$targets; \
+		$(BIN)/snakemake --dry-run --quiet all $$targets $$config; \
+	done
+
+tiny: $(VENV)/.dev
+	rm -rf $(BUILD)/tiny
+	$(BIN)/snakemake --quiet rules $(TINY)
+	$(BIN)/snakemake --dry-run $(TINY) > $(BUILD)/tiny.txt
+	grep "Nothing to be done" $(BUILD)/tiny.txt
+
+unit: $(VENV)/.dev
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest
+
+# The stamps are as old as the last installation: nothing is installed twice, and a changed lock is installed at once.
+# uv is quick but does not read pip's configuration; where it finds no packages, pip installs the same lock.
+$(VENV)/.bootstrap: envs/bootstrap.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v <= (3, 13); ok or sys.exit("weakseg needs \
+	Python 3.11 to 3.13, and $(PYTHON) is %d.%d: say make PYTHON=/path/to/python3.11 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r envs/bootstrap.txt
+	@touch $@
+
+$(VENV)/.runtime: envs/requirements.txt $(VENV)/.bootstrap
+	$(call install,envs/requirements.txt)
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: envs/requirements-dev.txt $(VENV)/.package
+	$(call install,envs/requirements-dev.txt)
+	@touch $@
+
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) || \
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(1)
+
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url
+lock: $(VENV)/.bootstrap
+	$(COMPILE) envs/requirements-dev.in -o envs/requirements-dev.txt
+	$(COMPILE) envs/requirements.in -c envs/requirements-dev.txt -o envs/requirements.txt
+	$(COMPILE) envs/bootstrap.in -c envs/requirements-dev.txt -o envs/bootstrap.txt
+
+clean:
+	rm -rf $(VENV) $(BUILD) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/weakseg.egg-info
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
