@@ -32,6 +32,11 @@ def prepare_data(study: Study, paths: StudyPaths, data_root: str | Path | None =
                 f"{folder.list_path(name)}: no such list. A study needs train (images with pixel labels), train_aug "
                 "(all training images, those of train included) and val; write one image id a line"
             )
+    if outside := sorted(set(folder.ids("train")) - set(folder.ids("train_aug"))):
+        raise WeaksegError(
+            f"{folder.list_path('train')}: {len(outside)} images are not in train_aug, {outside[0]} the first; add them to "
+            "train_aug"
+        )
     present = folder.check(LISTS)
     overlap = set(folder.ids("train_aug")) & set(folder.ids("val"))
     if overlap:

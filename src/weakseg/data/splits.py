@@ -40,7 +40,7 @@ def strong_and_weak(train: list[str], train_aug: list[str], *, strong: int, weak
         strong, weak: the paper's counts, 0 <= strong, 0 <= weak, strong + weak <= 10582.
 
     Raises:
-        WeaksegError: train is not part of train_aug, or counts beyond the paper's lists.
+        WeaksegError: train is not part of train_aug, counts beyond the paper's lists, or no image left to be weak.
     """
     outside = sorted(set(train) - set(train_aug))
     if outside:
@@ -56,6 +56,11 @@ def strong_and_weak(train: list[str], train_aug: list[str], *, strong: int, weak
     rest = sorted(set(train_aug) - set(chosen))
     if weak == 0:
         return chosen, []
+    if not rest:
+        raise WeaksegError(
+            f"lists: {weak} weak images are asked for, but all {len(train_aug)} images of train_aug are strong; add images "
+            "to train_aug or leave this experiment out"
+        )
     if weak == PAPER_TRAIN_AUG - strong:
         return chosen, rest
     return chosen, rest[: _share(weak, PAPER_TRAIN_AUG - strong, len(rest))]
