@@ -34,8 +34,8 @@ def prepare_data(study: Study, paths: StudyPaths, data_root: str | Path | None =
             )
     if outside := sorted(set(folder.ids("train")) - set(folder.ids("train_aug"))):
         raise WeaksegError(
-            f"{folder.list_path('train')}: {len(outside)} images are not in train_aug, {outside[0]} the first; add them to "
-            "train_aug"
+            f"{folder.list_path('train')}: {len(outside)} images are not in train_aug, {outside[0]} the first; "
+            "add them to train_aug"
         )
     present = folder.check(LISTS)
     overlap = set(folder.ids("train_aug")) & set(folder.ids("val"))

@@ -171,7 +171,7 @@ OBJECTS: dict[str, ObjectClass] = {
             _b(0.0, 0.42, 0.35, 0.57, 0.12),
             _b(0.0, -0.9, 0.17, 0.1, 0.04, paint="trim", tex="plain"),
         ),
-        (_b(0.0, 0.4, 0.31, 0.25, 0.03, paint=WHITE), _e(0.0, 0.4, 0.17, 0.17, paint=RED)),
+        (_b(0.0, 0.4, 0.3, 0.19, 0.03, paint=WHITE), _e(0.0, 0.4, 0.15, 0.15, paint=RED)),
     ),
     "bus": ObjectClass(
         1.7,

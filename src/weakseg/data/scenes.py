@@ -100,13 +100,13 @@ def _place_objects(
     """Draw the objects and find room for them; one that finds none stays away (never the first)."""
     placed: list[_Placed] = []
     cast = list(cast)
-    crowd = {1: 1.35, 2: 1.15, 3: 1.0}.get(len(cast), 0.85)  # VOC's photos of one thing show it large
+    crowd = {1: 1.6, 2: 1.35, 3: 1.15}.get(len(cast), 1.0)  # VOC's photos of one thing show it large
     for name in cast:
         look = OBJECTS[name]
         flies = name == "aeroplane" or (name == "bird" and rng.random() < 0.5)
         nearness = rng.random()
         share = look.height[0] + (look.height[1] - look.height[0]) * nearness
-        body = min(crowd * share * height, 0.85 * height, 0.62 * width / look.aspect)
+        body = min(crowd * share * height, 0.85 * height, 0.7 * width / look.aspect)
         sprite = draw_object(name, body, rng)
         rows, columns = sprite.cover.shape
         for _ in range(12):
@@ -114,7 +114,7 @@ def _place_objects(
                 bottom = rng.uniform(body * 0.9, max(horizon, body * 1.1))
             else:
                 bottom = min(horizon + body * 0.3 + (height * 1.02 - horizon - body * 0.3) * nearness, height * 1.03)
-                bottom += rng.normal(0, 2)
+                bottom = max(bottom + rng.normal(0, 2), body + 2)  # the sky is high enough for it
             top = int(bottom) - rows + 3
             left = int(rng.uniform(-0.14 * columns, width - 0.86 * columns))
             candidate = _Placed(name, sprite, top, left, bottom)

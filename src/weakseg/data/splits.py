@@ -58,8 +58,8 @@ def strong_and_weak(train: list[str], train_aug: list[str], *, strong: int, weak
         return chosen, []
     if not rest:
         raise WeaksegError(
-            f"lists: {weak} weak images are asked for, but all {len(train_aug)} images of train_aug are strong; add images "
-            "to train_aug or leave this experiment out"
+            f"lists: {weak} weak images are asked for, but all {len(train_aug)} images of train_aug are strong; add "
+            "images to train_aug or leave this experiment out"
         )
     if weak == PAPER_TRAIN_AUG - strong:
         return chosen, rest
