@@ -43,14 +43,23 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
         label="this study, with weak images",
     )
     axes.plot(
-        curve["strong"], curve["published_iou"], marker="s", ls="--", color=COLOURS[1], label="paper, same share of images"
+        curve["strong"],
+        curve["published_iou"],
+        marker="s",
+        ls="--",
+        color=COLOURS[1],
+        label="paper, same share of images",
     )
     strong = table[table["method"] == "Strong"]
     for row in strong.itertuples():
         everything = row.line == strong["line"].max()
         name = "all of train_aug" if everything else "train alone"
         axes.axhline(
-            row.iou_crf_mean, color=COLOURS[2], lw=1.2, ls="-" if everything else ":", label=f"this study, strong only: {name}"
+            row.iou_crf_mean,
+            color=COLOURS[2],
+            lw=1.2,
+            ls="-" if everything else ":",
+            label=f"this study, strong only: {name}",
         )
     axes.set_xlim(-0.02 * train_images, 1.05 * train_images)
     axes.set_ylim(bottom=0)
@@ -61,7 +70,10 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
 
 def table_bars(table: pd.DataFrame) -> Figure:
     """Each line of a table: this study without and with the CRF, beside the paper."""
-    names = [f"{r.method}\n{r.strong:,} + {r.weak:,}" + ("" if r.fov == "small" else " (large FOV)") for r in table.itertuples()]
+    names = [
+        f"{r.method}\n{r.strong:,} + {r.weak:,}" + ("" if r.fov == "small" else " (large FOV)")
+        for r in table.itertuples()
+    ]
     height = np.arange(len(table))[::-1]
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(table) + 1))
     for offset, column, label, colour in (
@@ -89,7 +101,9 @@ def crf_heatmaps(grid: pd.DataFrame, *, columns: int = 4) -> Figure:
     for axis, ((label, seed), tried) in zip(axes.flat, groups, strict=False):
         best = tried.loc[tried["iou"].idxmax()]
         cells = tried.pivot_table(index="sigma_xy", columns="sigma_rgb", values="iou", aggfunc="max")
-        sns.heatmap(cells, ax=axis, cmap="cividis", annot=cells.size <= 30, fmt=".1f", cbar=False, annot_kws={"size": 8})
+        sns.heatmap(
+            cells, ax=axis, cmap="cividis", annot=cells.size <= 30, fmt=".1f", cbar=False, annot_kws={"size": 8}
+        )
         axis.set_title(f"{label}\nseed {seed}: best w {best.w:g}, {best.sigma_xy:g}, {best.sigma_rgb:g}", fontsize=8)
         axis.set_xlabel("sigma_rgb", fontsize=8)
         axis.set_ylabel("sigma_xy", fontsize=8)
@@ -142,9 +156,16 @@ def per_class_bars(per_class: pd.DataFrame, labels: Sequence[str]) -> Figure:
     chosen = per_class[per_class["label"].isin(labels)]
     figure, axes = plt.subplots(figsize=(11, 3.8))
     sns.barplot(
-        chosen, x="class", y="iou_crf", hue="label", hue_order=list(labels), order=list(CLASSES), ax=axes, errorbar="sd",
+        chosen,
+        x="class",
+        y="iou_crf",
+        hue="label",
+        hue_order=list(labels),
+        order=list(CLASSES),
+        ax=axes,
+        errorbar="sd",
         palette=list(COLOURS[: len(labels)]),
-    )  # fmt: skip
+    )
     axes.set(xlabel="", ylabel="IOU (%)")
     axes.tick_params(axis="x", rotation=60, labelsize=8)
     axes.legend(title="", fontsize=8, ncols=2)
@@ -178,7 +199,11 @@ def qualitative_grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str]
     """
     width = 1.75
     figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(width * len(titles), 1.42 * len(rows) + 0.8), squeeze=False, layout="constrained"
+        len(rows),
+        len(titles),
+        figsize=(width * len(titles), 1.42 * len(rows) + 0.8),
+        squeeze=False,
+        layout="constrained",
     )
     shown: set[int] = set()
     for line, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):

@@ -113,8 +113,9 @@ def about(results: StudyResults) -> str:
     """What the study is and how far it can be compared, in Markdown, for the head of a page."""
     study, counts = results.study, data_counts(results)
     lines = [
-        f"**Study {study.name}.** {study.description} Images: {study.dataset.name}, {counts['train_aug']:,} for training "
-        f"({counts['train']:,} in `train`), {counts['val']:,} in `val`. Network: {network_text(results)}.",
+        f"**Study {study.name}.** {study.description} Images: {study.dataset.name}, {counts['train_aug']:,} for "
+        f"training ({counts['train']:,} of them in `train`), {counts['val']:,} in `val`. Network: "
+        f"{network_text(results)}.",
     ]
     if found := differences(results):
         lines += ["", "**Compared with the paper**", "", *(f"- {sentence}" for sentence in found)]

@@ -1,0 +1,54 @@
+"""The qualitative page: images of val chosen by a rule, with the label maps of a few experiments."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from weakseg.config import Experiment
+from weakseg.report import figures
+from weakseg.report.results import StudyResults, choose_images, image_ious, read_metrics, read_pictures
+
+
+def representatives(results: StudyResults, table: str = "table1") -> list[Experiment]:
+    """One experiment a method, for pages that cannot show all: the one with most pixel labels, then most images.
+
+    Variants of a line are left out. In the order of the table.
+    """
+    best: dict[str, Experiment] = {}
+    for row in results.experiments:
+        if row.table == table and row.variant is None:
+            known = best.get(row.method)
+            if known is None or (row.strong, row.weak) > (known.strong, known.weak):
+                best[row.method] = row
+    return sorted(best.values(), key=lambda row: row.line)
+
+
+def reference_run(results: StudyResults) -> pd.Series:
+    """The row of `results.read_metrics` with the best mean IOU: the run whose image IOU chooses the pictures."""
+    metrics = read_metrics(results)
+    return metrics.loc[metrics["iou_crf"].idxmax()]
+
+
+def draw_qualitative(results: StudyResults, table: str = "table1") -> tuple[Figure, Figure | None]:
+    """Typical images and failures (see `results.choose_images`), each with photo, truth and label maps.
+
+    The second figure is None where the study has too few images for failures.
+    """
+    best = reference_run(results)
+    ious = image_ious(results, best["experiment"], int(best["seed"]), crf=True)
+    typical, failures = choose_images(ious, results.study.report.qualitative_images)
+    shown = representatives(results, table)
+    return (
+        _draw(results, shown, typical, ious),
+        _draw(results, shown, failures, ious) if failures else None,
+    )
+
+
+def _draw(results: StudyResults, shown: Sequence[Experiment], image_ids: Sequence[str], ious: pd.Series) -> Figure:
+    titles = ["image", "truth"]
+    for row in shown:
+        name = row.method + (f"\n{row.strong:,} strong" if row.kind != "weak" else "\n")
+        titles += [f"{name}\nDCNN", f"{name}\nDCNN + CRF"]
+    captions = [f"{image_id}\n{ious[image_id]:.0f} %" for image_id in image_ids]
+    return figures.qualitative_grid(read_pictures(results, list(shown), list(image_ids)), titles, captions)

@@ -1,0 +1,97 @@
+"""Collecting a study's results under `results/reference`, small enough to be committed."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from weakseg.config import Study, study_experiments
+from weakseg.errors import WeaksegError
+from weakseg.files import atomic_path, atomic_write_text
+from weakseg.paths import StudyPaths
+from weakseg.report import figures
+from weakseg.report.notes import data_counts
+from weakseg.report.pictures import draw_qualitative
+from weakseg.report.provenance import write_provenance
+from weakseg.report.results import StudyResults, read_grids, read_logs, read_metrics, read_per_class
+from weakseg.report.tables import display_table, markdown_table, read_table
+
+LARGEST_PAGE = 1_500_000
+"""Bytes that a page may have to be kept."""
+
+
+def collect_reference(
+    study: Study, paths: StudyPaths, config_dir: str | Path = "config", out_dir: str | Path = "results/reference"
+) -> None:
+    """Write a finished study's CSVs, pages, figures and provenance to `{out_dir}/{study}/`.
+
+    Files: `{table}.csv` and `{table}.md`; `metrics.csv`, `per_class.csv`, `crf_grid.csv` and `training.csv` over all
+    runs (`training.csv` as means over blocks of iterations); `report/*.html`; `figures/*`; `provenance.json`. Files of
+    these names are replaced, others left alone.
+
+    Raises:
+        WeaksegError: a run, a table or the report is missing, or a page is too large to keep.
+    """
+    results = StudyResults(study, study_experiments(study, config_dir), paths, Path(config_dir))
+    target = Path(out_dir) / study.name
+    pages = _pages(paths)
+    # Read before anything is written: an unfinished study leaves the reference as it was.
+    frames = {
+        "metrics": read_metrics(results),
+        "per_class": read_per_class(results),
+        "crf_grid": read_grids(results),
+        "training": _rounded(read_logs(results, points=60)),
+    }
+    for name in sorted({row.table for row in results.experiments}):
+        frames[name] = read_table(paths, name)
+        atomic_write_text(target / f"{name}.md", markdown_table(display_table(frames[name])))
+    for name, frame in frames.items():
+        with atomic_path(target / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+    _write_figures(results, target / "figures")
+    write_provenance(results, target / "provenance.json")
+    for page in pages:
+        with atomic_path(target / "report" / page.name) as temporary:
+            shutil.copyfile(page, temporary)
+
+
+def _pages(paths: StudyPaths) -> list[Path]:
+    """The report's pages, all of them small enough."""
+    pages = sorted(paths.report.glob("*.html"))
+    index = paths.report / "index.html"
+    if index not in pages:
+        raise WeaksegError(f"{index}: no such page; make it with `snakemake --config study={paths.study}`")
+    for page in pages:
+        if page.stat().st_size > LARGEST_PAGE:
+            raise WeaksegError(
+                f"{page}: {page.stat().st_size:,} bytes, and a page that is kept may have {LARGEST_PAGE:,}; show fewer "
+                "images (report.qualitative_images)"
+            )
+    return pages
+
+
+def _rounded(logs: pd.DataFrame) -> pd.DataFrame:
+    """Four significant digits are more than a curve shows."""
+    numbers = logs.select_dtypes("floating").columns
+    return logs.assign(**{name: logs[name].map(lambda value: float(f"{value:.4g}")) for name in numbers})
+
+
+def _write_figures(results: StudyResults, folder: Path) -> None:
+    """The figures that a README shows."""
+    if any(row.table == "table1" for row in results.experiments):
+        figures.set_style()
+        curve = figures.iou_against_strong(read_table(results.paths, "table1"), data_counts(results)["train"])
+        _write(folder / "iou_vs_strong.png", curve, dpi=130)
+        typical, failures = draw_qualitative(results)
+        _write(folder / "qualitative.jpg", typical, dpi=110)
+        if failures is not None:
+            _write(folder / "failures.jpg", failures, dpi=110)
+
+
+def _write(path: Path, figure: Figure, *, dpi: int) -> None:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getvalue())
