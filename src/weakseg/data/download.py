@@ -8,9 +8,9 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import yaml
@@ -209,11 +209,11 @@ def _unpack_sbd(path: Path, root: Path) -> set[str]:
         "cls": ("GTcls", root / "SegmentationClassAug"),
         "inst": ("GTinst", root / "SegmentationObject"),
     }
-    for match, stream in _members(path, _SBD_MEMBER):
+    for match, content in _members(path, _SBD_MEMBER):
         kind, image_id = match.groups()
         variable, folder = targets[kind]
         try:
-            labels = loadmat(io.BytesIO(stream.read()))[variable]["Segmentation"][0, 0]
+            labels = loadmat(io.BytesIO(content))[variable]["Segmentation"][0, 0]
         except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
             raise WeaksegError(f"{path}: {match.group(0)} holds no {variable}.Segmentation ({error})") from error
         write_index_png(folder / f"{image_id}.png", np.asarray(labels, dtype=np.uint8))
@@ -228,9 +228,8 @@ def _unpack_voc(path: Path, root: Path) -> tuple[list[str], list[str]]:
     """VOC's photos, boxes and masks (over SBD's); its train and val lists."""
     lists: dict[str, list[str]] = {}
     masks = {"SegmentationClass": "SegmentationClassAug"}
-    for match, stream in _members(path, _VOC_MEMBER):
+    for match, content in _members(path, _VOC_MEMBER):
         kind, name = match.groups()
-        content = stream.read()
         if kind == "ImageSets/Segmentation":
             lists[name.removesuffix(".txt")] = content.decode("utf-8").split()
         else:
@@ -240,8 +239,8 @@ def _unpack_voc(path: Path, root: Path) -> tuple[list[str], list[str]]:
     return lists["train"], lists["val"]
 
 
-def _members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], IO[bytes]]]:
-    """The archive's files whose whole name matches, one after the other, with their open streams.
+def _members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:
+    """The archive's files whose whole name matches, one after the other, with their content.
 
     Targets are built from the matched plain file names alone, so no member can write outside.
     """
@@ -250,8 +249,7 @@ def _members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[st
             for member in tqdm(archive, desc=f"unpack {path.name}", unit="file", mininterval=2):
                 match = pattern.fullmatch(member.name)
                 if match and member.isfile():
-                    stream: IO[bytes] | None = archive.extractfile(member)
-                    if stream is not None:
-                        yield match, stream
-    except (tarfile.TarError, EOFError, OSError) as error:
+                    stream = archive.extractfile(member)
+                    yield match, stream.read() if stream else b""
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise WeaksegError(f"{path}: not a readable archive ({error}); delete it and run again") from error
