@@ -38,7 +38,7 @@ dry: $(VENV)/.dev
 		config="--config study=$$study results=$(BUILD)/dry"; \
 		targets=$$($(BIN)/snakemake --quiet all --list-target-rules $$config); \
 		echo "dry run of $$study:" $$targets; \
-		$(BIN)/snakemake --dry-run --quiet all $$targets $$config; \
+		env -u WEAKSEG_DATA_ROOT $(BIN)/snakemake $$targets --dry-run --quiet all $$config; \
 	done
 
 tiny: $(VENV)/.dev

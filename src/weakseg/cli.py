@@ -163,7 +163,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--results", default="results", help="folder of all results (default: results)")
         command.add_argument("--config-dir", default="config", help="folder of studies and sheets (default: config)")
         command.add_argument("--data-root", help="replaces {data_root} in configured paths")
-        command.add_argument("--threads", type=_positive, default=1, help="threads, or processes of the CRF (default: 1)")
+        command.add_argument(
+            "--threads", type=_positive, default=1, help="threads, or processes of the CRF (default: 1)"
+        )
         return command
 
     def add_run(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
