@@ -28,12 +28,14 @@ def read_image_labels(path: str | Path) -> tuple[list[str], np.ndarray]:
     """Ids and (n, L+1) bool labels from `image_labels.csv`.
 
     Raises:
-        WeaksegError: missing file or columns, or values other than 0 and 1.
+        WeaksegError: missing file or columns, no images, one twice, or values other than 0 and 1.
     """
     try:
-        frame = pd.read_csv(path, dtype={"image": str})
+        frame = pd.read_csv(path, dtype={"image": str}, na_filter=False)  # an image may be called NA
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such file; run `weakseg annotate` first") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise WeaksegError(f"{path}: not a table ({error}); run `weakseg annotate` again") from error
     if list(frame.columns) != ["image", *CLASSES]:
         raise WeaksegError(
             f"{path}: its columns must be image and the 21 labels in order; run `weakseg annotate` again"
@@ -41,4 +43,8 @@ def read_image_labels(path: str | Path) -> tuple[list[str], np.ndarray]:
     values = frame[list(CLASSES)].to_numpy()
     if not np.isin(values, (0, 1)).all():
         raise WeaksegError(f"{path}: labels must be 0 or 1; run `weakseg annotate` again")
+    if frame.empty:
+        raise WeaksegError(f"{path}: no images in it; run `weakseg annotate` again")
+    if (doubled := frame["image"][frame["image"].duplicated()]).size:
+        raise WeaksegError(f"{path}: image {doubled.iloc[0]} stands in it twice; run `weakseg annotate` again")
     return frame["image"].tolist(), values.astype(bool)
