@@ -13,8 +13,17 @@ from torch import Tensor
 from weakseg.config import Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, sha256_file
-from weakseg.model.heads import FieldOfView, decimate_fc
+from weakseg.model.heads import GEOMETRY, FieldOfView, Head, decimate_fc
 from weakseg.model.segmenter import Segmenter, build_model
+from weakseg.model.vgg16 import Vgg16Trunk
+
+FC_SHAPES = {
+    "classifier.0.weight": (4096, 512 * 7 * 7),
+    "classifier.0.bias": (4096,),
+    "classifier.3.weight": (4096, 4096),
+    "classifier.3.bias": (4096,),
+}
+"""VGG-16's fc6 and fc7 in torchvision's layout, in the order of `decimate_fc`'s arguments."""
 
 
 def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
@@ -26,7 +35,7 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     Returns:
         (3, H, W) float32.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
     if preprocessing.channel_order == "BGR":
         pixels = pixels.flip(0)
     mean = torch.tensor(preprocessing.mean)[:, None, None]
@@ -37,13 +46,16 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
 def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None) -> None:
     """Load a trunk's weights (torchvision's `features.*` keys); VGG-16 files with `classifier.*` also give fc6 and fc7.
 
+    Other keys of a classifier are passed over. fc6 and fc7 stay fresh where the head is none of the paper's two: other
+    channels or a separable fc6.
+
     Args:
         model: takes the weights; what the file does not hold stays fresh.
         path: a safetensors file, float32 or float16.
         sha256: its checksum, or None for a file that the study made itself.
 
     Raises:
-        WeaksegError: missing file, other checksum, not safetensors, a key missing or of another shape.
+        WeaksegError: missing file, other checksum, not safetensors, a key missing, unknown or of another shape.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,22 +66,30 @@ def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None)
         state = load_file(path)
     except SafetensorError as error:
         raise WeaksegError(f"{path}: not a safetensors file ({error})") from error
-    own = {key for key in model.trunk.state_dict() if not key.endswith("num_batches_tracked")}
-    given = {key: value for key, value in state.items() if key in own}
-    if missing := sorted(own - set(given)):
+    known = set(model.trunk.state_dict())
+    own = {key for key in known if not key.endswith("num_batches_tracked")}
+    if missing := sorted(own - set(state)):
         raise WeaksegError(f"{path}: {len(missing)} weights of the trunk are missing, {missing[0]} the first")
-    _copy(model.trunk, given, path)
-    fc_keys = ("classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias")
-    if all(key in state for key in fc_keys) and state[fc_keys[0]].shape == (4096, 512 * 49):
-        fc6_weight, fc6_bias, fc7_weight, fc7_bias = (state[key].float() for key in fc_keys)
-        fov: FieldOfView = "small" if _kernel(model) == 4 else "large"
-        fc = decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov)
-        if model.head.state_dict()["fc7.weight"].shape == fc["fc7.weight"].shape:
-            _copy(model.head, fc, path)
+    if unknown := sorted(key for key in set(state) - known if not key.startswith("classifier.")):
+        raise WeaksegError(
+            f"{path}: {len(unknown)} weights are not the trunk's, {unknown[0]} the first; is it another network's file?"
+        )
+    _copy(model.trunk, {key: value for key, value in state.items() if key in own}, path)
+    if isinstance(model.trunk, Vgg16Trunk) and all(key in state for key in FC_SHAPES):
+        _load_fc(model.head, {key: state[key] for key in FC_SHAPES}, path)
 
 
-def _kernel(model: Segmenter) -> int:
-    return int(model.head.state_dict()["fc6.weight"].shape[-1]) if hasattr(model.head.fc6, "weight") else 0
+def _load_fc(head: Head, state: dict[str, Tensor], path: Path) -> None:
+    for key, shape in FC_SHAPES.items():
+        if state[key].shape != shape:
+            raise WeaksegError(f"{path}: {key} is {tuple(state[key].shape)}, VGG-16 has {shape}")
+    fov: FieldOfView
+    for fov in ("small", "large"):
+        geometry = GEOMETRY[fov]
+        kernel = (geometry.channels, 512, geometry.kernel, geometry.kernel)
+        if isinstance(head.fc6, torch.nn.Conv2d) and head.fc6.weight.shape == kernel:
+            fc6_weight, fc6_bias, fc7_weight, fc7_bias = (state[key] for key in FC_SHAPES)
+            _copy(head, decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov), path)
 
 
 def _copy(module: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -91,11 +111,11 @@ def save_model(
 ) -> None:
     """Write a trained network with all that rebuilds it, in one step."""
     facts = {
+        **metadata,
         "network": network.model_dump(mode="json"),
         "fov": fov,
         "preprocessing": preprocessing.model_dump(mode="json"),
         "num_labels": model.head.fc8.out_channels,
-        **metadata,
     }
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(path) as temporary:
