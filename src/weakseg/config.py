@@ -327,8 +327,11 @@ def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
 def load_experiments(config_dir: str | Path = "config") -> list[Experiment]:
     """Read `experiments.yaml`: one row per line of a table; ids are unique."""
     path = Path(config_dir) / "experiments.yaml"
+    listed = _read_yaml(path)
+    if not isinstance(listed, list):
+        raise WeaksegError(f"{path}: not a list of experiments; write one row `- {{id: ..., ...}}` an experiment")
     try:
-        rows = [Experiment.model_validate(row) for row in _read_yaml(path)]
+        rows = [Experiment.model_validate(row) for row in listed]
     except ValidationError as error:
         raise _explain(path, error) from error
     ids = [row.id for row in rows]
@@ -340,10 +343,13 @@ def load_experiments(config_dir: str | Path = "config") -> list[Experiment]:
 def load_paper(config_dir: str | Path = "config") -> list[PaperFigure]:
     """Read `paper.yaml`: the published figures, by table and line."""
     path = Path(config_dir) / "paper.yaml"
+    listed = _read_yaml(path)
+    if not isinstance(listed, dict):
+        raise WeaksegError(f"{path}: not a mapping of tables to their lines")
     try:
         return [
             PaperFigure.model_validate({"table": table, "line": number, **row})
-            for table, rows in _read_yaml(path).items()
+            for table, rows in listed.items()
             for number, row in enumerate(rows, start=1)
         ]
     except ValidationError as error:

@@ -182,6 +182,11 @@ def notebook_parameters(wildcards):
     return f"-p study {STUDIES[wildcards.study]} -p results {RESULTS} -p config_dir {CONFIG_DIR}"
 
 
+def run_threads(wildcards):
+    """Cores of a job of one run: generated scenes are small, so runs go side by side; photos get two cores a run."""
+    return 1 if study_of(wildcards).dataset.source == "scenes" else 2
+
+
 # Parameters that decide a result. A job runs again when their values change, and only then. Neither the date of a YAML
 # file nor a key that the job does not read counts.
 

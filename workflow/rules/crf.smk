@@ -10,7 +10,7 @@ rule tune_crf:
         LOGS / "tune_crf" / "{experiment}_seed{seed}.log",
     benchmark:
         BENCHMARKS / "tune_crf" / "{experiment}_seed{seed}.tsv"
-    threads: 2
+    threads: run_threads
     resources:
         mem_mb=4000,
         runtime=360,

@@ -10,7 +10,7 @@ rule score:
         LOGS / "score" / "{experiment}_seed{seed}.log",
     benchmark:
         BENCHMARKS / "score" / "{experiment}_seed{seed}.tsv"
-    threads: 2
+    threads: run_threads
     resources:
         gpu=1,
         mem_mb=4000,
@@ -41,7 +41,7 @@ rule evaluate:
         LOGS / "evaluate" / "{experiment}_seed{seed}.log",
     benchmark:
         BENCHMARKS / "evaluate" / "{experiment}_seed{seed}.tsv"
-    threads: 2
+    threads: run_threads
     resources:
         mem_mb=4000,
         runtime=120,

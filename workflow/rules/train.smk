@@ -62,7 +62,7 @@ rule train:
         LOGS / "train" / "{experiment}_seed{seed}.log",
     benchmark:
         BENCHMARKS / "train" / "{experiment}_seed{seed}.tsv"
-    threads: 2
+    threads: run_threads
     resources:
         gpu=1,
         mem_mb=6000,

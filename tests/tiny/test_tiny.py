@@ -1,0 +1,132 @@
+"""What the tiny study left behind, when `make test` has run it: every file is there and says what it should."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from weakseg.config import Experiment, Study, load_study, study_experiments
+from weakseg.labels import CLASSES, palette
+from weakseg.paths import RunPaths, StudyPaths
+
+
+@pytest.fixture(scope="module")
+def config_dir() -> Path:
+    return Path(__file__).parent / "config"
+
+
+@pytest.fixture(scope="module")
+def study(config_dir: Path) -> Study:
+    return load_study("tiny", config_dir)
+
+
+@pytest.fixture(scope="module")
+def paths() -> StudyPaths:
+    """The result files of the tiny study."""
+    results = os.environ.get("WEAKSEG_TINY_RESULTS")
+    if not results:
+        pytest.skip("`make test` runs the tiny study and sets WEAKSEG_TINY_RESULTS to its results")
+    return StudyPaths("tiny", Path(results))
+
+
+@pytest.fixture(scope="module")
+def runs(study: Study, paths: StudyPaths, config_dir: Path) -> list[tuple[Experiment, int, RunPaths]]:
+    """Every run: experiment, seed, files."""
+    rows = study_experiments(study, config_dir)
+    return [(row, seed, paths.run(row.id, seed)) for row in rows for seed in study.seeds_of(row.id)]
+
+
+def test_manifest_counts_what_the_study_asked_for(study: Study, paths: StudyPaths) -> None:
+    manifest = json.loads(paths.manifest.read_text(encoding="utf-8"))
+    scenes = study.dataset.scenes
+    assert scenes is not None
+    expected = {"train": scenes.train, "train_aug": scenes.train_aug, "val": scenes.val, "crf_val": scenes.crf_val}
+    assert manifest["counts"] == expected
+
+
+def test_every_run_went_to_its_end(study: Study, runs: list[tuple[Experiment, int, RunPaths]]) -> None:
+    for experiment, _, run in runs:
+        log = pd.read_csv(run.train_log)
+        assert list(log["iteration"]) == list(range(study.solver_of(experiment).iterations))
+        assert log["loss"].notna().all()
+        with safe_open(run.model, framework="np") as stream:
+            assert list(stream.keys())
+        assert not run.resume.exists() or not any(run.resume.iterdir())
+
+
+def test_metrics_belong_to_their_run_and_lie_in_range(runs: list[tuple[Experiment, int, RunPaths]]) -> None:
+    for experiment, seed, run in runs:
+        metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+        assert (metrics["study"], metrics["experiment"], metrics["seed"]) == ("tiny", experiment.id, seed)
+        assert metrics["images"] == {"val": 4, "untuned_val": 2}
+        assert (metrics["strong"] > 0, metrics["weak"] > 0) == (experiment.strong > 0, experiment.weak > 0)
+        per_class = pd.read_csv(run.per_class)
+        assert list(per_class["class"]) == list(CLASSES)
+        for name in ("dcnn", "crf"):
+            assert 0 <= metrics[name]["val"]["iou"] <= 100
+            # The mean of the per-class table, whose figures are rounded to three decimals.
+            assert metrics[name]["val"]["iou"] == pytest.approx(per_class[f"iou_{name}"].mean(), abs=1e-3)
+
+
+def test_seeds_differ(paths: StudyPaths) -> None:
+    first, second = (paths.run("strong_1464", seed).model.read_bytes() for seed in (0, 1))
+    assert first != second
+
+
+def test_crf_winner_is_the_best_of_the_grid(runs: list[tuple[Experiment, int, RunPaths]]) -> None:
+    for _, _, run in runs:
+        grid, winner = pd.read_csv(run.crf_grid), json.loads(run.crf.read_text(encoding="utf-8"))
+        assert set(grid["stage"]) == {"coarse", "fine"}
+        best = grid.loc[grid["iou"].idxmax()]
+        assert winner["iou"] == pytest.approx(best["iou"])
+        names = ["w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos"]
+        assert [winner[name] for name in names] == list(best[names])
+
+
+def test_confusions_count_the_pixels_of_val(runs: list[tuple[Experiment, int, RunPaths]]) -> None:
+    for _, _, run in runs:
+        totals = {pd.read_csv(run.confusion(crf=crf), index_col=0).to_numpy().sum() for crf in (True, False)}
+        # Both see the same pixels, void left out: no more than four photos of 48 x 64.
+        assert len(totals) == 1 and 0 < totals.pop() <= 4 * 48 * 64
+
+
+def test_label_maps_are_palette_images_of_the_photos_size(runs: list[tuple[Experiment, int, RunPaths]]) -> None:
+    for _, _, run in runs:
+        for crf in (True, False):
+            files = sorted(run.labels(crf=crf).glob("*.png"))
+            assert len(files) == 4
+            with Image.open(files[0]) as image:
+                assert (image.mode, image.size) == ("P", (64, 48))
+                assert image.getpalette()[: 3 * len(CLASSES)] == palette()[: len(CLASSES)].reshape(-1).tolist()
+
+
+def test_table_has_a_line_for_each_experiment(study: Study, paths: StudyPaths, config_dir: Path) -> None:
+    table = pd.read_csv(paths.table("table1"))
+    assert list(table["experiment"]) == [row.id for row in study_experiments(study, config_dir)]
+    assert list(table["seeds"]) == [1, 1, 2]
+    assert list(table["iou_crf_sd"].isna()) == [True, True, False]
+
+
+def test_report_is_whole_and_its_links_lead_somewhere(paths: StudyPaths, project_root: Path) -> None:
+    pages = {path.stem for path in (project_root / "notebooks").glob("*.ipynb")} | {"index"}
+    assert {path.stem for path in paths.report.glob("*.html")} == pages
+    for page in pages:
+        text = (paths.report / f"{page}.html").read_text(encoding="utf-8")
+        assert "Traceback (most recent call last)" not in text
+        for link in re.findall(r'href="([^"#:]+)"', text):
+            assert (paths.report / link).exists(), f"{page}.html links to {link}"
+    for page in pages - {"index"}:
+        executed = json.loads((paths.report / "notebooks" / f"{page}.ipynb").read_text(encoding="utf-8"))
+        assert any(cell.get("outputs") for cell in executed["cells"])
+
+
+def test_every_job_kept_its_log_and_its_cost(paths: StudyPaths) -> None:
+    logs = {path.relative_to(paths.root / "logs").with_suffix("") for path in (paths.root / "logs").rglob("*.log")}
+    costs = paths.root / "benchmarks"
+    assert logs == {path.relative_to(costs).with_suffix("") for path in costs.rglob("*.tsv")}
+    assert Path("train/strong_1464_seed1") in logs
