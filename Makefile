@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build
 TINY := --config study=tiny config_dir=tests/tiny/config results=$(BUILD)/tiny
-OWN_CODE := src tests bench
+OWN_CODE := src tests $(wildcard bench)
 
 export PYTHONNOUSERSITE := 1
 
@@ -36,8 +36,8 @@ dry: $(VENV)/.dev
 	@set -e; for file in config/studies/*.yaml; do \
 		study=$$(basename $$file .yaml); \
 		config="--config study=$$study results=$(BUILD)/dry"; \
-		targets=$$($(BIN)/snakemake --quiet all --list-target-rules $$config); \
-		echo "dry run of $$study:" $$targets; \
+		targets=$$($(BIN)/snakemake --quiet all --list-target-rules $$config | cut -d " " -f 1); \
+		test -n "$$targets"; echo "dry run of $$study:" $$targets; \
 		env -u WEAKSEG_DATA_ROOT $(BIN)/snakemake $$targets --dry-run --quiet all $$config; \
 	done
 
@@ -83,4 +83,4 @@ lock: $(VENV)/.bootstrap
 
 clean:
 	rm -rf $(VENV) $(BUILD) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/weakseg.egg-info
-	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(OWN_CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
