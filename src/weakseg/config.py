@@ -93,6 +93,9 @@ class Network(Strict):
     head_channels: int | None = Field(
         None, ge=1, description="Channels of fc6 and fc7; null: the paper's (4096 small FOV, 1024 large FOV)."
     )
+    fov_scale: float = Field(
+        1.0, gt=0, description="Factor on fc6's rate, for photos much smaller than VOC's; rates are 1 cell at least."
+    )
     skip_classifier: bool = Field(
         False,
         description="Compact networks: add a linear classifier on the trunk's last map to the head's scores, so "

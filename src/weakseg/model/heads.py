@@ -47,6 +47,7 @@ class Head(nn.Module):
         output_stride: int,
         num_labels: int,
         channels: int | None = None,
+        fov_scale: float = 1.0,
         dropout: float = 0.5,
         skip_classifier: bool = False,
         separable_fc6: bool = False,
@@ -59,6 +60,7 @@ class Head(nn.Module):
             output_stride: 8 or 16.
             num_labels: L + 1.
             channels: of fc6 and fc7; None: the paper's.
+            fov_scale: factor on fc6's rate.
             dropout: elementwise probability.
             skip_classifier: add a linear classifier on the trunk's map.
             separable_fc6: fc6 as a 1x1 convolution and a dilated depthwise kernel.
@@ -66,7 +68,7 @@ class Head(nn.Module):
         super().__init__()
         geometry = GEOMETRY[fov]
         width = channels or geometry.channels
-        rate = geometry.rate * 8 // output_stride
+        rate = max(1, round(geometry.rate * fov_scale * 8 / output_stride))
         padding = rate * (geometry.kernel - 1) // 2
         spatial = dict(kernel_size=geometry.kernel, padding=padding, dilation=rate)
         self.fc6: nn.Module

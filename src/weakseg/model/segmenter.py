@@ -82,6 +82,7 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
         output_stride=network.output_stride,
         num_labels=num_labels,
         channels=network.head_channels,
+        fov_scale=network.fov_scale,
         dropout=network.dropout,
         skip_classifier=network.skip_classifier,
         separable_fc6=network.separable_fc6,

@@ -108,15 +108,18 @@ def make_source(study: Study, paths: StudyPaths, preprocessing: Preprocessing) -
 def run_config(
     study: Study, experiment: Experiment, seed: int, lists: TrainingLists, weights: Path | None
 ) -> dict[str, Any]:
-    """All that decides a run's result, and its hash under `hash`."""
+    """All that decides a run's result, and its hash under `hash`.
+
+    Fields at their default are left out, so that a field that is added later does not change the hash of earlier runs.
+    """
     decides = {
-        "network": study.network.model_dump(mode="json"),
+        "network": study.network.model_dump(mode="json", exclude_defaults=True),
         "fov": experiment.fov,
         "solver": study.solver_of(experiment).model_dump(
-            mode="json", exclude={"checkpoint_iterations", "estep_pictures_every"}
+            mode="json", exclude={"checkpoint_iterations", "estep_pictures_every"}, exclude_defaults=True
         ),
-        "estep": {"name": experiment.estep, **study.estep.model_dump(mode="json")},
-        "sampling": study.sampling.model_dump(mode="json"),
+        "estep": {"name": experiment.estep, **study.estep.model_dump(mode="json", exclude_defaults=True)},
+        "sampling": study.sampling.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
         "strong_sha256": sha256_json(lists.strong),
         "weak_sha256": sha256_json(lists.weak),

@@ -21,11 +21,11 @@ HELD_OUT_SHARE = 0.1
 """Share of the images on which the accuracy is measured."""
 
 
-def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 12, batch: int = 64, lr: float = 2e-3) -> None:
+def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: int = 32, lr: float = 2e-3) -> None:
     """Train the study's trunk to name the object of single-object images; write its weights to `paths.pretrained`.
 
-    Classification of the mean of the last map, by AdamW with a cosine rate; images are shifted, mirrored and changed
-    in brightness. As in the paper, the network that goes into the study has seen classes of objects, but no masks. The
+    Classification of the last map, pooled half by its mean and half by its maximum, by AdamW with a rate that rises and
+    falls in one cycle; images are shifted, mirrored and changed in brightness. As in the paper, the network that goes into the study has seen classes of objects, but no masks. The
     held-out accuracy goes into the file's metadata. Deterministic on a CPU with one number of threads.
 
     Raises:
@@ -47,10 +47,12 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 12, batch: 
     parameters = [*trunk.parameters(), *classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
     steps = epochs * (len(train) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.15)
 
     def logits(x: Tensor) -> Tensor:
-        return classifier(trunk(x.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
+        maps = trunk(x.contiguous(memory_format=torch.channels_last))
+        # The maximum lets a small telling part speak, the mean keeps the whole object in the features.
+        return classifier(0.5 * maps.mean((2, 3)) + 0.5 * maps.amax((2, 3)))
 
     trunk.train()
     bar = tqdm(total=steps, desc="pre-training", unit="it", mininterval=2)
