@@ -68,7 +68,8 @@ class Head(nn.Module):
         super().__init__()
         geometry = GEOMETRY[fov]
         width = channels or geometry.channels
-        rate = max(1, round(geometry.rate * fov_scale * 8 / output_stride))
+        even = 2 - geometry.kernel % 2  # an even kernel keeps the map's size at even rates only
+        rate = even * max(1, round(geometry.rate * fov_scale * 8 / output_stride / even))
         padding = rate * (geometry.kernel - 1) // 2
         spatial = dict(kernel_size=geometry.kernel, padding=padding, dilation=rate)
         self.fc6: nn.Module
