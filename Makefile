@@ -32,13 +32,14 @@ lint: $(VENV)/.dev
 
 # Every study and target, planned from nothing; neither photos nor weights are needed for that.
 dry: $(VENV)/.dev
-	@rm -rf $(BUILD)/dry
+	@rm -rf $(BUILD)/dry && mkdir -p $(BUILD)
 	@set -e; for file in config/studies/*.yaml; do \
 		study=$$(basename $$file .yaml); \
 		config="--config study=$$study results=$(BUILD)/dry"; \
 		targets=$$($(BIN)/snakemake --quiet all --list-target-rules $$config | cut -d " " -f 1); \
 		test -n "$$targets"; echo "dry run of $$study:" $$targets; \
-		env -u WEAKSEG_DATA_ROOT $(BIN)/snakemake $$targets --dry-run --quiet all $$config; \
+		env -u WEAKSEG_DATA_ROOT $(BIN)/snakemake $$targets --dry-run $$config > $(BUILD)/dry.txt 2>&1 \
+			|| { cat $(BUILD)/dry.txt; exit 1; }; \
 	done
 
 tiny: $(VENV)/.dev
