@@ -88,7 +88,7 @@ def logged(log: str | Path | None) -> Iterator[None]:
     standard = sys.stdout, sys.stderr
     with path.open("w", encoding="utf-8") as file:
         tees = Tee(sys.stdout, file), Tee(sys.stderr, file)
-        sys.stdout, sys.stderr = tees  # type: ignore[assignment]
+        sys.stdout, sys.stderr = tees
         try:
             yield
         finally:
