@@ -1,137 +1,220 @@
 """Figures of the report: tidy frames and arrays in, matplotlib figures out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
-from weakseg.labels import CLASSES, IGNORE, palette
+from weakseg.labels import BACKGROUND, CLASSES, IGNORE, palette
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
+PAINT = 0.78
+"""Share of a class's colour where a label map lies over a photo."""
+
+METHOD_COLOURS = {
+    "EM-Fixed (Weak)": "#E69F00",
+    "EM-Adapt (Weak)": "#D55E00",
+    "EM-Fixed (Semi)": "#0072B2",
+    "Strong": "#009E73",
+}
+"""Colour of a method on every page; black for others."""
+
+PAPER_COLOUR = "#6b7280"
+"""Colour of published figures."""
+
+STYLE = {
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "grid.color": "#e5e7eb",
+    "svg.hashsalt": "weakseg",
+}
+"""Sizes fit a page of 1,016 pixels: a figure is at most 9.2 inches wide."""
+
+
 def set_style() -> None:
     """One look for all figures."""
-    sns.set_theme(context="notebook", style="whitegrid", palette=list(COLOURS))
-    plt.rcParams.update({"figure.dpi": 90, "savefig.bbox": "tight", "font.size": 10, "axes.titleweight": "bold"})
+    sns.set_theme(context="paper", style="whitegrid", palette=list(COLOURS), rc=STYLE)
+
+
+def method_colour(method: str) -> str:
+    """The colour of a method, the same on every page."""
+    return METHOD_COLOURS.get(method, "#000000")
 
 
 def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
-    """Mean IOU against the number of strong images: this study with its spread over seeds, and the paper's curve.
+    """Mean IOU against the number of images with pixel labels, with its spread over seeds, beside the published one.
+
+    Lines with both annotations and all images make the curve; lines with image-level labels alone stand at 0; strong
+    training on a part is a point, on all images a level. Published figures stand in grey at the same share of `train`;
+    what sees fewer images than its fellow, and what varies a line, is hollow.
 
     Args:
-        table: rows of `tables/table1.csv`; semi-supervised lines with all weak images make the curve, the best weakly
-            supervised line stands at 0.
+        table: rows of `tables/table1.csv`.
         train_images: images of the study's `train`, the right end of the curve.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 4.2))
-    semi = table[table["method"].str.contains("Semi") & (table["line"] != 7)].sort_values("strong")
-    weak = table[table["method"].str.contains("Weak")].sort_values("iou_crf_mean").tail(1)
-    curve = pd.concat([weak, semi])
-    axes.errorbar(
-        curve["strong"],
-        curve["iou_crf_mean"],
-        yerr=curve["iou_crf_sd"].fillna(0),
-        marker="o",
-        capsize=4,
-        color=COLOURS[0],
-        label="this study, with weak images",
-    )
-    axes.plot(
-        curve["strong"],
-        curve["published_iou"],
-        marker="s",
-        ls="--",
-        color=COLOURS[1],
-        label="paper, same share of images",
-    )
-    strong = table[table["method"] == "Strong"]
-    for row in strong.itertuples():
-        everything = row.line == strong["line"].max()
-        name = "all of train_aug" if everything else "train alone"
-        axes.axhline(
-            row.iou_crf_mean,
-            color=COLOURS[2],
-            lw=1.2,
-            ls="-" if everything else ":",
-            label=f"this study, strong only: {name}",
-        )
-    axes.set_xlim(-0.02 * train_images, 1.05 * train_images)
+    figure, axes = plt.subplots(figsize=(9.2, 4.4), layout="constrained")
+    table = table.assign(variant=table["line"].duplicated())
+    lines = table[~table["variant"]]
+    semi = lines[(lines["strong"] > 0) & (lines["weak"] > 0)]
+    curve = semi.loc[semi.groupby("strong")["weak"].idxmax()]
+    handles: list[Line2D] = []
+
+    for method, rows in curve.groupby("method", sort=False):
+        colour, spread = method_colour(str(method)), rows["iou_crf_sd"].fillna(0)
+        axes.errorbar(rows["strong"], rows["iou_crf_mean"], spread, fmt="o-", color=colour, ms=5, capsize=3, zorder=3)
+        axes.plot(rows["strong"], rows["published_iou"], "o--", color=PAPER_COLOUR, mfc="white", ms=5, lw=1)
+        handles.append(Line2D([], [], color=colour, marker="o", ms=5, label=f"{method}, all images"))
+
+    # Points at one place stand beside each other, a step of the axis apart.
+    step = 0.014 * train_images
+    points = [*semi.drop(curve.index).itertuples(), *table[table["strong"] == 0].itertuples()]
+    points += list(lines[(lines["weak"] == 0) & (lines["strong"] <= train_images)].itertuples())
+    for number, row in enumerate(points):
+        hollow, colour = row.variant or row.strong * row.weak > 0, method_colour(row.method)
+        marker = "s" if row.strong == 0 else "D" if row.weak else "P"
+        place = row.strong + step * (number % 2 if row.strong == 0 else 1.5 if row.weak == 0 else -1.5)
+        style: dict[str, Any] = {"marker": marker, "color": colour, "mfc": "white" if hollow else colour, "ls": ""}
+        spread = 0 if pd.isna(row.iou_crf_sd) else row.iou_crf_sd
+        axes.errorbar([place], [row.iou_crf_mean], [spread], ms=6, capsize=3, zorder=4, **style)
+        if not row.variant:
+            axes.plot([place], [row.published_iou], marker, color=PAPER_COLOUR, mfc="white", ms=5, zorder=2)
+        what = f"{row.weak:,} weak images" if row.weak else f"{row.strong:,} alone"
+        what = what if row.strong else f"{row.fov} FOV"
+        handles.append(Line2D([], [], ms=6, label=f"{row.method}, {what}", **style))
+
+    for row in lines[(lines["weak"] == 0) & (lines["strong"] > train_images)].itertuples():
+        colour = method_colour(row.method)
+        axes.axhline(row.iou_crf_mean, color=colour, ls="-.", lw=1.5)
+        axes.axhline(row.published_iou, color=PAPER_COLOUR, ls="-.", lw=1)
+        handles.append(Line2D([], [], color=colour, ls="-.", lw=1.5, label=f"{row.method}, all {row.strong:,}"))
+    handles.append(Line2D([], [], color=PAPER_COLOUR, ls="--", marker="o", mfc="white", ms=5, label="published"))
+
+    ticks = sorted({0, train_images, *curve["strong"]})
+    axes.set_xticks(ticks, [f"{n:,}\n{100 * n / train_images:.0f} %" for n in ticks])
+    axes.set_xlim(-0.04 * train_images, 1.05 * train_images)
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="images with pixel labels", ylabel="mean IOU after the CRF (%)")
-    axes.legend(loc="lower right", frameon=True, fontsize=9)
+    axes.set(xlabel="images with pixel labels, and their share of train", ylabel="mean IOU after the CRF (%)")
+    figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 
 def table_bars(table: pd.DataFrame) -> Figure:
     """Each line of a table: this study without and with the CRF, beside the paper."""
-    names = [
-        f"{r.method}\n{r.strong:,} + {r.weak:,}" + ("" if r.fov == "small" else " (large FOV)")
-        for r in table.itertuples()
-    ]
+    names = []
+    for row in table.itertuples():
+        counts = [f"{count:,} {kind}" for count, kind in ((row.strong, "strong"), (row.weak, "weak")) if count]
+        names.append(f"{row.method}, {row.fov} FOV\n{', '.join(counts)}")
     height = np.arange(len(table))[::-1]
-    figure, axes = plt.subplots(figsize=(8, 0.5 * len(table) + 1))
+    figure, axes = plt.subplots(figsize=(9.0, 0.52 * len(table) + 1), layout="constrained")
     for offset, column, label, colour in (
-        (0.27, "published_iou", "paper (full VOC, VGG-16)", "#bbbbbb"),
+        (0.27, "published_iou", "published (full VOC, VGG-16)", "#c5c8cd"),
         (0.0, "iou_crf_mean", "this study, with CRF", COLOURS[0]),
         (-0.27, "iou_dcnn_mean", "this study, without CRF", COLOURS[5]),
     ):
-        bars = axes.barh(height + offset, table[column], 0.25, color=colour, label=label)
-        axes.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-    axes.set_yticks(height, names, fontsize=8)
+        bars = axes.barh(height + offset, table[column], 0.26, color=colour, label=label)
+        axes.bar_label(bars, fmt="%.1f", fontsize=7.5, padding=2)
+    axes.set_yticks(height, names)
     axes.set_xlabel("mean IOU (%)")
     axes.grid(axis="y", visible=False)
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.09), ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
 def crf_heatmaps(grid: pd.DataFrame, *, columns: int = 4) -> Figure:
-    """A panel a run: IOU on the held-out images over sigma_xy and sigma_rgb, the best w of each cell."""
+    """A panel a run: IOU on the held-out images over sigma_xy and sigma_rgb, at the best w; the winner is framed.
+
+    Every panel has its own scale of colours, since runs differ more than parameters.
+    """
     groups = list(grid.groupby(["label", "seed"], sort=False))
     columns = min(columns, len(groups))
     rows = -(-len(groups) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.3 * columns, 2.6 * rows), squeeze=False, layout="constrained")
+    axes_of = {"index": "sigma_xy", "columns": "sigma_rgb"}
+    cells = [tried.pivot_table(**axes_of, values="iou", aggfunc="max") for _, tried in groups]
+    height = 0.95 + 0.24 * max(len(cell) for cell in cells)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(9.2 * columns / 4, height * rows), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[len(groups) :]:
         axis.set_visible(False)
-    for axis, ((label, seed), tried) in zip(axes.flat, groups, strict=False):
+    for axis, ((label, seed), tried), cell in zip(axes.flat, groups, cells, strict=False):
         best = tried.loc[tried["iou"].idxmax()]
-        cells = tried.pivot_table(index="sigma_xy", columns="sigma_rgb", values="iou", aggfunc="max")
         sns.heatmap(
-            cells, ax=axis, cmap="cividis", annot=cells.size <= 30, fmt=".1f", cbar=False, annot_kws={"size": 8}
+            cell, ax=axis, cmap="cividis", annot=cell.size <= 30, fmt=".1f", cbar=False, annot_kws={"size": 7.5}
         )
-        axis.set_title(f"{label}\nseed {seed}: best w {best.w:g}, {best.sigma_xy:g}, {best.sigma_rgb:g}", fontsize=8)
-        axis.set_xlabel("sigma_rgb", fontsize=8)
-        axis.set_ylabel("sigma_xy", fontsize=8)
-        axis.tick_params(labelsize=8)
+        corner = (list(cell.columns).index(best.sigma_rgb), list(cell.index).index(best.sigma_xy))
+        axis.add_patch(Rectangle(corner, 1, 1, fill=False, ec=COLOURS[1], lw=2, clip_on=False))
+        name = str(label).replace(") ", ")\n", 1).replace(", ", "\n", 1) if len(str(label)) > 22 else f"{label}\n"
+        axis.set_title(f"{name}  seed {seed:g}, w {best.w:g}".lstrip(), fontsize=7.5)
+        axis.set_xticks(np.arange(cell.shape[1]) + 0.5, [f"{x:g}" for x in cell.columns])
+        axis.set_yticks(np.arange(cell.shape[0]) + 0.5, [f"{y:g}" for y in cell.index], rotation=0)
+        axis.set(xlabel="", ylabel="")
+    figure.supxlabel("sigma_rgb (of 0..255)", fontsize=9)
+    figure.supylabel("sigma_xy (pixels)", fontsize=9)
     return figure
 
 
 def training_curves(logs: pd.DataFrame) -> Figure:
-    """Loss, its weak half, the rate, and the share of background in the E-step's maps, a line a run."""
+    """Loss, background in the E-step's label maps and learning rate, a column a kind of supervision, a line a run.
+
+    Args:
+        logs: as `results.read_logs` gives them; further seeds of an experiment are thin lines of its colour.
+    """
     panels = (
         ("loss", "loss"),
-        ("loss_weak", "loss of the weak half"),
-        ("background_share", "background in the E-step's maps"),
-        ("lr", "base learning rate"),
+        ("background_share", "background in the\nE-step's maps (%)"),
+        ("lr", "learning rate"),
     )
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
-    labels = list(dict.fromkeys(logs["label"]))
-    colours = dict(zip(labels, sns.color_palette("husl", len(labels)), strict=True))
-    for axis, (column, title) in zip(axes.flat, panels, strict=True):
-        for (label, _), log in logs.groupby(["label", "seed"], sort=False):
-            values = log.dropna(subset=[column])
-            smooth = values[column].rolling(5, min_periods=1).mean()
-            axis.plot(values["iteration"], smooth, lw=1.1, color=colours[label], label=label)
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("iteration", fontsize=9)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    names = {"weak": "Image-level labels", "semi": "Both", "strong": "Pixel labels"}
+    kinds = [kind for kind in names if (logs["kind"] == kind).any()]
+    figure, axes = plt.subplots(
+        len(panels), len(kinds), figsize=(9.2 * len(kinds) / 3, 7.2), squeeze=False, sharex="col", sharey="row",
+        layout="constrained",
+    )  # fmt: skip
+    for column, kind in enumerate(kinds):
+        of_kind = logs[logs["kind"] == kind]
+        colours = dict(zip(dict.fromkeys(of_kind["label"]), COLOURS, strict=False))
+        for axis, (name, title) in zip(axes[:, column], panels, strict=True):
+            known: set[str] = set()
+            for (label, _), log in of_kind.groupby(["label", "seed"], sort=False):
+                values = log[name] * (100 if name == "background_share" else 1)
+                first = label not in known
+                known.add(label)
+                axis.plot(
+                    log["iteration"], values, lw=1.3 if first else 0.7, color=colours.get(label, "#9ca3af"),
+                    label=label if first else None,
+                )  # fmt: skip
+            if name == "background_share":
+                axis.set_ylim(0, 100)
+                if not of_kind[name].notna().any():
+                    axis.text(0.5, 0.5, "no E-step", transform=axis.transAxes, ha="center", color=PAPER_COLOUR)
+            else:
+                axis.set_ylim(bottom=0)
+            if column == 0:
+                axis.set_ylabel(title)
+        axes[0, column].set_title(names[kind])
+        axes[0, column].legend(loc="upper right", fontsize=7)
+        axes[-1, column].set_xlabel("iteration")
     return figure
 
 
@@ -140,10 +223,10 @@ def per_class_heatmap(per_class: pd.DataFrame, column: str = "iou_crf") -> Figur
     cells = per_class.pivot_table(index="label", columns="class", values=column, sort=False)
     present = [name for name in CLASSES if name in cells.columns]
     images = per_class.groupby("class")["images"].first()
-    figure, axes = plt.subplots(figsize=(11, 0.42 * len(cells) + 1.8))
+    figure, axes = plt.subplots(figsize=(9.2, 0.36 * len(cells) + 1.6), layout="constrained")
     sns.heatmap(
-        cells[present], ax=axes, cmap="viridis", vmin=0, vmax=100, annot=True, fmt=".0f", annot_kws={"size": 7},
-        cbar_kws={"label": "IOU (%)"},
+        cells[present], ax=axes, cmap="cividis", vmin=0, vmax=100, annot=True, fmt=".0f", annot_kws={"size": 7},
+        cbar_kws={"label": "IOU (%)", "pad": 0.01, "fraction": 0.03},
     )  # fmt: skip
     axes.set_xticklabels([f"{name} ({images[name]})" for name in present], rotation=60, ha="right", fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
@@ -154,7 +237,7 @@ def per_class_heatmap(per_class: pd.DataFrame, column: str = "iou_crf") -> Figur
 def per_class_bars(per_class: pd.DataFrame, labels: Sequence[str]) -> Figure:
     """IOU by class with the CRF, a bar for each of a few experiments."""
     chosen = per_class[per_class["label"].isin(labels)]
-    figure, axes = plt.subplots(figsize=(11, 3.8))
+    figure, axes = plt.subplots(figsize=(9.2, 3.9), layout="constrained")
     sns.barplot(
         chosen,
         x="class",
@@ -164,11 +247,14 @@ def per_class_bars(per_class: pd.DataFrame, labels: Sequence[str]) -> Figure:
         order=list(CLASSES),
         ax=axes,
         errorbar="sd",
+        err_kws={"linewidth": 0.9},
         palette=list(COLOURS[: len(labels)]),
     )
     axes.set(xlabel="", ylabel="IOU (%)")
     axes.tick_params(axis="x", rotation=60, labelsize=8)
-    axes.legend(title="", fontsize=8, ncols=2)
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend().remove()
+    figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -176,49 +262,86 @@ def confusion_figure(confusion: np.ndarray) -> Figure:
     """Share of each true class (rows) that is given each label (columns)."""
     share = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     figure, axes = plt.subplots(figsize=(7.5, 6.2))
-    sns.heatmap(share, ax=axes, cmap="viridis", vmin=0, vmax=100, xticklabels=list(CLASSES), yticklabels=list(CLASSES))
+    sns.heatmap(share, ax=axes, cmap="cividis", vmin=0, vmax=100, xticklabels=list(CLASSES), yticklabels=list(CLASSES))
     axes.set(xlabel="labelled as", ylabel="truth")
     axes.tick_params(labelsize=7)
     return figure
 
 
-def colour_labels(labels: np.ndarray) -> np.ndarray:
-    """A label map in VOC colours, void in white; (H, W, 3) uint8."""
+def colour_labels(labels: np.ndarray, photo: np.ndarray | None = None) -> np.ndarray:
+    """A label map in VOC colours, void in white, (H, W, 3) uint8; over a pale grey photo where one is given.
+
+    Over a photo the background shows it, so that one sees what a label covers.
+    """
     colours = palette()
     colours[IGNORE] = 255
-    return colours[labels]
+    picture = colours[labels]
+    if photo is None:
+        return picture
+    grey = photo.mean(axis=2, keepdims=True)
+    pale = np.broadcast_to(110 + grey * (145 / 255), picture.shape)
+    mixed = np.where((labels == BACKGROUND)[..., None], pale, PAINT * picture + (1 - PAINT) * grey)
+    mixed[labels == IGNORE] = 255
+    return mixed.round().astype(np.uint8)
 
 
-def qualitative_grid(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], captions: Sequence[str]) -> Figure:
-    """Images in rows: the photo first, then label maps in VOC colours; a caption a row, a legend of the classes shown.
+def qualitative_grid(
+    rows: Sequence[Sequence[np.ndarray]], methods: Sequence[str], captions: Sequence[Sequence[str]]
+) -> Figure:
+    """Two lines an image: the photo and the label maps without the CRF, below them the truth and the maps with it.
+
+    Label maps have the colours of VOC over the photo in grey; a legend names the classes shown.
 
     Args:
-        rows: for each image the photo (H, W, 3) uint8, then label maps (H, W) uint8.
-        titles: of the columns.
-        captions: of the rows.
+        rows: for each image the photo (H, W, 3) uint8, its truth (H, W), then for each method the label maps (H, W)
+            without and with the CRF.
+        methods: titles of the columns.
+        captions: for each image the text under each picture, in the order of `rows`.
     """
-    width = 1.75
+    columns = 1 + len(methods)
+    cell = min(1.95, 8.9 / columns)
+    heights = [cell * row[0].shape[0] / row[0].shape[1] + 0.2 for row in rows for _ in range(2)]
+    total = sum(heights) + 1.0
     figure, axes = plt.subplots(
-        len(rows),
-        len(titles),
-        figsize=(width * len(titles), 1.42 * len(rows) + 0.8),
+        len(heights),
+        columns,
+        figsize=(cell * columns + 0.3, total),
         squeeze=False,
-        layout="constrained",
+        gridspec_kw={
+            "height_ratios": heights,
+            "wspace": 0.04,
+            "hspace": 0.14,
+            "left": 0.04,
+            "right": 0.995,
+            "top": 1 - 0.45 / total,
+            "bottom": 0.55 / total,
+        },
     )
     shown: set[int] = set()
-    for line, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):
-        for column, picture in enumerate(pictures):
-            axis = axes[line, column]
+    for line, (pictures, texts) in enumerate(zip(rows, captions, strict=True)):
+        photo = pictures[0]
+        for number, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+            axis = axes[2 * line + number % 2, number // 2]
             if picture.ndim == 2:
                 shown |= set(np.unique(picture).tolist())
-                picture = colour_labels(picture)
-            axis.imshow(picture, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if line == 0:
-                axis.set_title(titles[column], fontsize=8)
-        axes[line, 0].set_ylabel(caption, fontsize=7)
-    names = [label for label in sorted(shown) if label < len(CLASSES)]
-    patches = [Patch(facecolor=palette()[label] / 255, edgecolor="grey", label=CLASSES[label]) for label in names]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False)
+                picture = colour_labels(picture, photo)
+            axis.imshow(picture)
+            axis.set_xlabel(text, fontsize=7.5, labelpad=1.5)
+        for axis, text in zip(axes[2 * line : 2 * line + 2, 0], ("without CRF", "with CRF"), strict=True):
+            axis.set_ylabel(text, fontsize=7.5, color=PAPER_COLOUR)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, method in zip(axes[0][1:], methods, strict=True):
+        axis.set_title(method, fontsize=8.5)
+    figure.legend(handles=_class_patches(shown), loc="lower center", ncols=8, columnspacing=1.2)
     return figure
+
+
+def _class_patches(labels: set[int]) -> list[Patch]:
+    """A patch a class in the colours of `colour_labels`; void comes last, background, which shows the photo, not."""
+    patches = [
+        Patch(facecolor=PAINT * palette()[label] / 255 + (1 - PAINT) / 2, edgecolor=PAPER_COLOUR, label=CLASSES[label])
+        for label in sorted(labels - {BACKGROUND, IGNORE})
+    ]
+    return patches + ([Patch(facecolor="white", edgecolor=PAPER_COLOUR, label="void")] if IGNORE in labels else [])

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+
+from weakseg.report.tables import display_table
 
 STYLE_SHEET = Path(__file__).parent / "page" / "report.css"
 """The one style sheet of all pages, written into each so that a page is a single file."""
@@ -45,6 +48,18 @@ def html_rows(
     return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
+def html_table(frame: pd.DataFrame) -> str:
+    """A table of the paper (as `tables.read_table` gives it); variants are set back under their line."""
+    return html_rows(
+        display_table(frame),
+        text=("method", "FOV"),
+        strong=("DCNN + CRF",),
+        muted=frame["line"].duplicated().tolist(),
+        caption="Mean IOU on val in percent; ± is the standard deviation over seeds, the last column a difference in "
+        "points.",
+    )
+
+
 def html_orders(orders: pd.DataFrame) -> str:
     """The orders of `orders.check_orders`; those that fail are stressed."""
     table = html_rows(orders, text=list(orders.columns))
@@ -55,5 +70,17 @@ def image_tag(figure: Figure, alt: str) -> str:
     """A figure as an <img> that holds its own SVG."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
+
+
+def photo_tag(figure: Figure, alt: str, *, dpi: int = 140) -> str:
+    """A figure with photos as an <img> that holds its own JPEG, at the width of the other figures."""
+    stream = io.BytesIO()
+    options = {"quality": 88, "optimize": True}
+    figure.savefig(stream, format="jpg", dpi=dpi, bbox_inches="tight", pil_kwargs=options)
+    # A figure that was drawn into a page must not be drawn a second time by the notebook.
+    plt.close(figure)
+    data = base64.b64encode(stream.getvalue()).decode()
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" style="width: 100%">'

@@ -10,12 +10,12 @@ from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_text
 from weakseg.paths import StudyPaths
 from weakseg.report import figures
-from weakseg.report.html import STYLE_SHEET, html_orders, html_rows, image_tag
+from weakseg.report.html import STYLE_SHEET, html_orders, html_table, image_tag
 from weakseg.report.notes import conventions, data_counts, differences, network_text
 from weakseg.report.orders import check_orders
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.results import StudyResults
-from weakseg.report.tables import display_table, read_table
+from weakseg.report.tables import read_table
 
 PAGES = {
     "table1": ("Table 1", "Every line beside the published figure, and which of the paper's orders hold."),
@@ -109,19 +109,7 @@ def _table(results: StudyResults, name: str) -> str:
             f"{path}: no such table; make it with `snakemake --config study={results.study.name} {name}`"
         )
     frame = read_table(results.paths, name)
-    caption = (
-        "Mean IOU on val in percent; ± is the standard deviation over seeds, the last column a difference in points."
-    )
-    shown = display_table(frame)
-    parts = [
-        html_rows(
-            shown,
-            text=("method", "FOV"),
-            strong=("DCNN + CRF",),
-            muted=frame["line"].duplicated().tolist(),
-            caption=caption,
-        )
-    ]
+    parts = [html_table(frame)]
     orders = check_orders(results, frame)
     if len(orders):
         held = int((orders["Holds"] == "yes").sum())

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from weakseg.config import Experiment
 from weakseg.report import figures
-from weakseg.report.results import StudyResults, choose_images, image_ious, read_metrics, read_pictures
+from weakseg.report.results import StudyResults, choose_images, image_iou, image_ious, read_metrics, read_pictures
 
 
 def representatives(results: StudyResults, table: str = "table1") -> list[Experiment]:
@@ -39,16 +39,19 @@ def draw_qualitative(results: StudyResults, table: str = "table1") -> tuple[Figu
     ious = image_ious(results, best["experiment"], int(best["seed"]), crf=True)
     typical, failures = choose_images(ious, results.study.report.qualitative_images)
     shown = representatives(results, table)
-    return (
-        _draw(results, shown, typical, ious),
-        _draw(results, shown, failures, ious) if failures else None,
-    )
+    return _draw(results, shown, typical), _draw(results, shown, failures) if failures else None
 
 
-def _draw(results: StudyResults, shown: Sequence[Experiment], image_ids: Sequence[str], ious: pd.Series) -> Figure:
-    titles = ["image", "truth"]
+def _draw(results: StudyResults, shown: Sequence[Experiment], image_ids: Sequence[str]) -> Figure:
+    """The first seed of each experiment, its image IOU under each label map."""
+    rows = read_pictures(results, list(shown), list(image_ids))
+    captions = [
+        [image_id, "truth", *(f"IOU {image_iou(row[1], labels):.0f} %" for labels in row[2:])]
+        for image_id, row in zip(image_ids, rows, strict=True)
+    ]
+    counts = read_metrics(results).groupby("experiment")["strong"].first()
+    methods = []
     for row in shown:
-        name = row.method + (f"\n{row.strong:,} strong" if row.kind != "weak" else "\n")
-        titles += [f"{name}\nDCNN", f"{name}\nDCNN + CRF"]
-    captions = [f"{image_id}\n{ious[image_id]:.0f} %" for image_id in image_ids]
-    return figures.qualitative_grid(read_pictures(results, list(shown), list(image_ids)), titles, captions)
+        strong = counts[row.id]
+        methods.append(f"{row.method}\n" + (f"{strong:,} pixel-labelled" if strong else "image-level labels only"))
+    return figures.qualitative_grid(rows, methods, captions)

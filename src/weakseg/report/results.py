@@ -12,7 +12,7 @@ from weakseg.config import Experiment, Study, load_study, study_experiments
 from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import read_index_png
 from weakseg.errors import WeaksegError
-from weakseg.labels import IGNORE
+from weakseg.labels import BACKGROUND, CLASSES, IGNORE
 from weakseg.paths import RunPaths, StudyPaths
 
 
@@ -95,8 +95,15 @@ def read_metrics(results: StudyResults) -> pd.DataFrame:
 def _stacked(results: StudyResults, name: str) -> pd.DataFrame:
     frames = []
     for row, seed, run in results.runs():
-        frame = pd.read_csv(getattr(run, name))
+        path: Path = getattr(run, name)
+        try:
+            frame = pd.read_csv(path)
+        except FileNotFoundError:
+            raise WeaksegError(f"{path}: no such file; make the run with `snakemake {run.metrics}`") from None
+        except (ValueError, pd.errors.EmptyDataError) as error:
+            raise WeaksegError(f"{path}: not a CSV file ({error}); delete it and run snakemake again") from error
         frame.insert(0, "seed", seed)
+        frame.insert(0, "kind", row.kind)
         frame.insert(0, "label", experiment_label(row))
         frame.insert(0, "experiment", row.id)
         frames.append(frame)
@@ -116,47 +123,97 @@ def read_grids(results: StudyResults) -> pd.DataFrame:
 def read_logs(results: StudyResults, points: int = 200) -> pd.DataFrame:
     """Training logs, averaged over windows so that a run has about `points` rows."""
     frames = []
-    for (_, _, label), log in _stacked(results, "train_log").groupby(["experiment", "seed", "label"], sort=False):
-        window = max(1, len(log) // points)
-        numbers = log.drop(columns=["experiment", "label"]).groupby(np.arange(len(log)) // window).mean()
-        numbers.insert(0, "label", label)
+    keys = ["experiment", "label", "kind", "seed"]
+    for names, log in _stacked(results, "train_log").groupby(keys, sort=False):
+        window = max(1, -(-len(log) // points))
+        numbers = log.drop(columns=keys).groupby(np.arange(len(log)) // window).mean()
+        for place, (key, name) in enumerate(zip(keys, names, strict=True)):
+            numbers.insert(place, key, name)
         frames.append(numbers)
     return pd.concat(frames, ignore_index=True)
 
 
-def image_ious(results: StudyResults, experiment: str, seed: int, *, crf: bool) -> pd.Series:
-    """Mean IOU in percent of each image of val over the labels that occur in its truth or prediction."""
-    folder = open_data(results.paths.manifest)
-    labels = results.paths.run(experiment, seed).labels(crf=crf)
-    values = {}
-    for image_id in folder.ids("val"):
-        truth, prediction = folder.labels(image_id), read_index_png(labels / f"{image_id}.png")
-        valid = truth != IGNORE
-        truth, prediction = truth[valid], prediction[valid]
-        occurring = np.union1d(np.unique(truth), np.unique(prediction))
-        shares = [
-            np.sum((truth == c) & (prediction == c)) / np.sum((truth == c) | (prediction == c)) for c in occurring
-        ]
-        values[image_id] = 100 * float(np.mean(shares))
-    return pd.Series(values, name="iou")
+def read_confusion(results: StudyResults, experiment: str, seed: int, *, crf: bool = True) -> pd.DataFrame:
+    """Pixels of val by true (rows) and predicted class (columns)."""
+    path = results.paths.run(experiment, seed).confusion(crf=crf)
+    try:
+        frame = pd.read_csv(path, index_col=0)
+    except FileNotFoundError:
+        raise WeaksegError(f"{path}: no such file; evaluate run {experiment}, seed {seed}, again") from None
+    if list(frame.columns) != list(CLASSES) or len(frame) != len(CLASSES):
+        raise WeaksegError(f"{path}: not a matrix of the {len(CLASSES)} classes; evaluate the run again")
+    return frame
 
 
-def choose_images(ious: pd.Series, count: int) -> tuple[list[str], list[str]]:
-    """Images for the qualitative page, by a fixed rule: half typical, half failures.
+def image_iou(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Mean IOU of one image in percent, over the labels that occur in its truth or prediction; void is dropped.
 
-    Typical ones lie evenly spread between the median and the best IOU of the reference run; failures are its worst.
-    Equal values are ordered by image id.
+    Unlike the study's mean IOU it leaves out labels that occur nowhere: a single image has few of the 21. NaN where all
+    is void.
+    """
+    valid = truth != IGNORE
+    true, given = truth[valid].astype(np.intp), prediction[valid].astype(np.intp)
+    hits = np.bincount(true[true == given], minlength=256)
+    union = np.bincount(true, minlength=256) + np.bincount(given, minlength=256) - hits
+    occurs = union > 0
+    return float(100 * (hits[occurs] / union[occurs]).mean()) if occurs.any() else float("nan")
+
+
+def image_ious(results: StudyResults, experiment: str, seed: int, *, crf: bool) -> pd.DataFrame:
+    """Image IOU (`image_iou`, percent) of a run over val without the images on which its CRF was tuned.
 
     Returns:
-        Typical ids, failure ids.
+        Index: image id, sorted. Columns: iou; classes, the foreground labels of the truth as a tuple. Images without a
+        foreground label are left out.
     """
-    ordered = list(ious.sort_index().sort_values(ascending=False, kind="stable").index)
-    typical = max(1, count - count // 2)
-    upper = ordered[: max(1, len(ordered) // 2)]
-    positions = np.linspace(0.1, 0.9, typical) * (len(upper) - 1)
-    chosen = list(dict.fromkeys(upper[round(float(p))] for p in positions))
-    failures = [image_id for image_id in reversed(ordered) if image_id not in chosen][: count // 2]
-    return chosen, failures
+    folder = open_data(results.paths.manifest)
+    labels = results.paths.run(experiment, seed).labels(crf=crf)
+    tuned = set(held_out(results.paths.manifest))
+    rows = {}
+    for image_id in sorted(set(folder.ids("val")) - tuned):
+        truth = folder.labels(image_id)
+        classes = tuple(int(label) for label in np.unique(truth) if label not in (BACKGROUND, IGNORE))
+        if classes:
+            path = labels / f"{image_id}.png"
+            if not path.is_file():
+                raise WeaksegError(f"{path}: no such file; evaluate run {experiment}, seed {seed}, again")
+            rows[image_id] = {"iou": image_iou(truth, read_index_png(path)), "classes": classes}
+    if not rows:
+        raise WeaksegError(f"{folder.list_path('val')}: no image with an object to show besides the held-out ones")
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def choose_images(ious: pd.DataFrame, count: int) -> tuple[list[str], list[str]]:
+    """Images for the qualitative page, by a fixed rule: half typical, half failures.
+
+    Images are ranked by image IOU, equal ones by id. Typical are the half (rounded up) nearest to the median rank,
+    failures the lowest. In both, an image whose classes were taken before waits until no other is left.
+
+    Args:
+        ious: as `image_ious` gives them.
+        count: images in all; fewer where there are fewer.
+
+    Returns:
+        Typical ids, failure ids; no image in both, each from better to worse.
+    """
+    ranked = sorted(ious.index, key=lambda i: (ious.at[i, "iou"], i))
+    middle = (len(ranked) - 1) / 2
+    nearest = sorted(range(len(ranked)), key=lambda rank: (abs(rank - middle), rank))
+    count = min(count, len(ranked))
+    typical = _varied([ranked[rank] for rank in nearest], ious["classes"], count - count // 2)
+    failures = _varied([image_id for image_id in ranked if image_id not in typical], ious["classes"], count // 2)
+    return tuple(sorted(ids, key=ranked.index, reverse=True) for ids in (typical, failures))  # type: ignore[return-value]
+
+
+def _varied(order: list[str], classes: pd.Series, count: int) -> list[str]:
+    """The first `count` ids of `order`, those with new classes before those with classes taken already."""
+    seen: set[tuple[int, ...]] = set()
+    new: list[str] = []
+    old: list[str] = []
+    for image_id in order:
+        (old if classes[image_id] in seen else new).append(image_id)
+        seen.add(classes[image_id])
+    return (new + old)[:count]
 
 
 def data_counts(results: StudyResults) -> dict[str, int]:
