@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from weakseg.config import CrfGrid, CrfSearch, Study
-from weakseg.crf import CRFParams, mean_field, unary_from_scores
+from weakseg.crf import CRFParams, mean_field_grid, unary_from_scores
 from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder
 from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou, parallel_map
@@ -17,6 +17,9 @@ from weakseg.evaluate.scores import ScoreStore
 from weakseg.files import atomic_path, atomic_write_json, sha256_file, sha256_json
 from weakseg.labels import NUM_LABELS
 from weakseg.paths import RunPaths, StudyPaths
+
+BLOCK = 24
+"""Parameter sets tried together on each image."""
 
 
 def grid_points(grid: CrfGrid, search: CrfSearch) -> list[CRFParams]:
@@ -61,10 +64,8 @@ class _Scorer:
         folder = VocFolder(self.root)
         image, truth = folder.image(image_id), folder.labels(image_id)
         unary = unary_from_scores(ScoreStore(self.scores).full(image_id))
-        return [
-            confusion_matrix(truth, mean_field(unary, image, point, iterations=self.iterations).argmax(0))
-            for point in self.points
-        ]
+        maps = mean_field_grid(unary, image, self.points, iterations=self.iterations)
+        return [confusion_matrix(truth, labels) for labels in maps]
 
 
 def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1) -> None:
@@ -85,17 +86,19 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
     def try_points(points: list[CRFParams], stage: str) -> None:
         tried = {_name(row) for row in rows}
         fresh = [p for p in dict.fromkeys(points) if _name(asdict(p)) not in tried]
-        # One parameter set at a time where it may be resumed, the whole list at once where lattices can be shared.
-        for start in range(0, len(fresh), 12):
-            block = tuple(p for p in fresh[start : start + 12] if _name(asdict(p)) not in known)
-            if block:
-                scorer = _Scorer(run.scores, folder.root, block, search.iterations)
-                total = np.zeros((len(block), NUM_LABELS, NUM_LABELS), dtype=np.int64)
-                label = f"CRF {stage} {start + 1}-{start + len(block)} of {len(fresh)}"
-                for matrices in parallel_map(scorer, ids, processes=threads, description=label):
-                    total += np.stack(matrices)
-                known.update({_name(asdict(p)): mean_iou(m) for p, m in zip(block, total, strict=True)})
-                atomic_write_json(partial, known)
+        # Sets that share a lattice stand together, so that it is built once an image; a block is what a kill can cost.
+        pending = sorted(
+            (p for p in fresh if _name(asdict(p)) not in known), key=lambda p: (p.sigma_xy, p.sigma_rgb, p.w)
+        )
+        for start in range(0, len(pending), BLOCK):
+            block = tuple(pending[start : start + BLOCK])
+            scorer = _Scorer(run.scores, folder.root, block, search.iterations)
+            total = np.zeros((len(block), NUM_LABELS, NUM_LABELS), dtype=np.int64)
+            label = f"CRF {stage} {start + 1}-{start + len(block)} of {len(pending)}"
+            for matrices in parallel_map(scorer, ids, processes=threads, description=label):
+                total += np.stack(matrices)
+            known.update({_name(asdict(p)): mean_iou(m) for p, m in zip(block, total, strict=True)})
+            atomic_write_json(partial, known)
         rows.extend({**asdict(p), "stage": stage, "iou": known[_name(asdict(p))], "images": len(ids)} for p in fresh)
 
     try_points(grid_points(search.coarse, search), "coarse")

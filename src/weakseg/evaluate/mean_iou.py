@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from weakseg.config import Experiment, Study
-from weakseg.crf import CRFParams, mean_field, unary_from_scores
+from weakseg.crf import CRFParams, label_map, unary_from_scores
 from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
@@ -123,8 +123,8 @@ class _Labeller:
         # First maximum: ties go to the lower label.
         plain = scores.argmax(0).astype(np.uint8)
         image = VocFolder(self.root).image(image_id)
-        q = mean_field(unary_from_scores(scores), image, self.params, iterations=self.iterations)
-        return image_id, plain, q.argmax(0).astype(np.uint8)
+        smooth = label_map(unary_from_scores(scores), image, self.params, iterations=self.iterations)
+        return image_id, plain, smooth
 
 
 def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPaths, *, threads: int = 1) -> None:
