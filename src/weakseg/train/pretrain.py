@@ -46,6 +46,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
     nn.init.zeros_(classifier.bias)
     parameters = [*trunk.parameters(), *classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
+    batch = min(batch, len(train))
     steps = epochs * (len(train) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.15)
 
@@ -86,5 +87,7 @@ def _augment(x: Tensor) -> Tensor:
     reach = side // 8
     padded = functional.pad(mirrored, (reach,) * 4, mode="reflect")
     tops, lefts = torch.randint(0, 2 * reach + 1, (2, n)).tolist()
-    shifted = torch.stack([padded[i, :, t : t + side, u : u + side] for i, (t, u) in enumerate(zip(tops, lefts, strict=True))])
+    shifted = torch.stack(
+        [padded[i, :, t : t + side, u : u + side] for i, (t, u) in enumerate(zip(tops, lefts, strict=True))]
+    )
     return shifted * (0.8 + 0.4 * torch.rand(n, 1, 1, 1)) + 0.3 * torch.randn(n, 1, 1, 1)
