@@ -1,7 +1,7 @@
-"""Mean-field inference: one entry for all backends, with the labels that cannot matter left out."""
+"""Mean-field inference: one entry for all backends, for one parameter set or for many."""
 
-import math
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from weakseg.crf.densecrf import mean_field_densecrf
 from weakseg.crf.exact import mean_field_exact
 from weakseg.crf.params import CRFParams
 from weakseg.errors import WeaksegError
+
+if TYPE_CHECKING:  # the engine is compiled on first use, which an import must not wait for
+    from weakseg.crf.fast import Marginals, Savings
 
 Backend = Literal["fast", "pydensecrf", "exact"]
 Normalization = Literal["after", "symmetric"]
@@ -22,7 +25,7 @@ def mean_field(
     iterations: int = 10,
     backend: Backend = "fast",
     normalization: Normalization = "after",
-    drop_below: float = 0.01,
+    savings: "Savings | None" = None,
 ) -> np.ndarray:
     """Approximate marginals Q of the fully connected CRF with a Potts model.
 
@@ -34,71 +37,97 @@ def mean_field(
         image: (H, W, 3) uint8 RGB at the same size.
         params: weights and widths.
         iterations: updates; 0 gives softmax(-U).
-        backend: `pydensecrf`; `exact` (all pairs, small images); `fast`: pydensecrf on the labels that can matter.
+        backend: `fast` (the engine of `weakseg.crf.fast`), `pydensecrf` (if installed) or `exact` (all pairs, small
+            images).
         normalization: `after` (DeepLab) or `symmetric`.
-        drop_below: backend `fast` leaves out labels whose Q is proved to stay below this together (see
-            `negligible_labels`); 0 keeps all.
+        savings: what backend `fast` may leave out; None: the default, see `weakseg.crf.fast`.
 
     Returns:
-        Q, (L+1, H, W) float32; sums to 1 over labels. Labels left out have Q = 0.
+        Q, (L+1, H, W) float32; sums to 1 over labels.
 
     Raises:
         WeaksegError: shapes, dtypes or values that cannot be used, an unknown backend or normalisation.
     """
     _check(unary, image, iterations, normalization)
+    if backend not in ("fast", "pydensecrf", "exact"):
+        raise WeaksegError(f"CRF: backend {backend!r} is not known; use fast, pydensecrf or exact")
     if backend == "exact":
         return mean_field_exact(unary, image, params, iterations=iterations, normalization=normalization)
     if backend == "pydensecrf":
         return mean_field_densecrf(unary, image, params, iterations=iterations, normalization=normalization)
-    if backend != "fast":
-        raise WeaksegError(f"CRF: backend {backend!r} is not known; use fast, pydensecrf or exact")
-    kept = ~negligible_labels(unary, params, drop_below) if normalization == "after" else np.ones(len(unary), bool)
-    q = np.zeros(unary.shape, dtype=np.float32)
-    if kept.sum() == 1:
-        q[kept] = 1.0
-    else:
-        q[kept] = mean_field_densecrf(unary[kept], image, params, iterations=iterations, normalization=normalization)
-    return q
+    return next(_fast(unary, image, [params], iterations, normalization, savings))[1].q()
 
 
-def negligible_labels(unary: np.ndarray, params: CRFParams, total: float) -> np.ndarray:
-    """Labels whose Q stays so small in all iterations and pixels that all of them together stay below `total`.
+def mean_field_grid(
+    unary: np.ndarray,
+    image: np.ndarray,
+    sets: Sequence[CRFParams],
+    *,
+    iterations: int = 10,
+    backend: Backend = "fast",
+    normalization: Normalization = "after",
+    savings: "Savings | None" = None,
+) -> list[np.ndarray]:
+    """Label maps of one image for many parameter sets, equal to the argmax of `mean_field` for each.
 
-    Let P be a label's largest probability in the image, with p = softmax(-U). Messages are weighted means of Q, so
-    lie between 0 and (w + w_pos) max Q. As sum_k p(k) exp(message of k) >= 1, the next Q of the label is at most
-    p exp((w + w_pos) max Q). With m_0 = P and m_{t+1} = P exp((w + w_pos) m_t) an upper bound for all iterations
-    results where this rising sequence has a limit below 1; else the label is kept. (Normalisation `after`, whose
-    filters are means; the permutohedral lattice's are, too.)
+    Backend `fast` reads the unary once and builds each lattice once for all sets that share it.
 
     Args:
-        unary: (L+1, H, W) float32, -log probability up to a constant a pixel.
-        params: weights of the kernels.
-        total: bound on the sum over the labels left out.
+        unary, image, iterations, backend, normalization, savings: as in `mean_field`.
+        sets: parameter sets in any order.
 
     Returns:
-        (L+1,) bool, True for labels to leave out; never all of them.
+        One (H, W) uint8 map a set, in the order of `sets`: the first label of largest Q.
+
+    Raises:
+        WeaksegError: as `mean_field`, and more than 256 labels.
     """
-    shifted = unary.min(0, keepdims=True) - unary
-    log_p = shifted - np.log(np.exp(shifted).sum(0, keepdims=True))
-    largest = np.exp(log_p.reshape(len(unary), -1).max(1).astype(np.float64))
-    limits = np.array([_limit(p, params.w + params.w_pos) for p in largest])
-    order = np.argsort(limits)
-    dropped = np.zeros(len(unary), dtype=bool)
-    dropped[order[np.cumsum(limits[order]) < total]] = True
-    return dropped
+    _check(unary, image, iterations, normalization)
+    if len(unary) > 256:
+        raise WeaksegError(f"CRF: label maps hold 256 labels at most, got {len(unary)}")
+    if backend != "fast":
+        return [
+            mean_field(unary, image, p, iterations=iterations, backend=backend, normalization=normalization)
+            .argmax(0)
+            .astype(np.uint8)
+            for p in sets
+        ]
+    maps: list[np.ndarray] = [np.empty(0, dtype=np.uint8)] * len(sets)
+    for position, found in _fast(unary, image, sets, iterations, normalization, savings):
+        maps[position] = found.labels()
+    return maps
 
 
-def _limit(probability: float, weight: float) -> float:
-    """Limit of m <- p exp(weight m) from m = p, or 1 where it has none below 1."""
-    bound = probability
-    for _ in range(200):
-        following = probability * math.exp(min(weight * bound, 50.0))
-        if following >= 1:
-            return 1.0
-        if following - bound < 1e-12:
-            return following
-        bound = following
-    return 1.0
+def label_map(
+    unary: np.ndarray,
+    image: np.ndarray,
+    params: CRFParams,
+    *,
+    iterations: int = 10,
+    backend: Backend = "fast",
+    normalization: Normalization = "after",
+    savings: "Savings | None" = None,
+) -> np.ndarray:
+    """The label map of one parameter set, (H, W) uint8; cheaper than the argmax of `mean_field`, and equal to it."""
+    return mean_field_grid(
+        unary, image, [params], iterations=iterations, backend=backend, normalization=normalization, savings=savings
+    )[0]
+
+
+def _fast(
+    unary: np.ndarray,
+    image: np.ndarray,
+    sets: Sequence[CRFParams],
+    iterations: int,
+    normalization: Normalization,
+    savings: "Savings | None",
+) -> "Iterator[tuple[int, Marginals]]":
+    from weakseg.crf.fast import Savings, marginals
+    from weakseg.crf.lattice import Lattices
+
+    return marginals(
+        unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings or Savings()
+    )
 
 
 def _check(unary: np.ndarray, image: np.ndarray, iterations: int, normalization: str) -> None:

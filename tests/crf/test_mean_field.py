@@ -1,0 +1,166 @@
+"""Backends against the plain algorithm and against each other; input that cannot be used."""
+
+import numpy as np
+import pytest
+
+from crf.slow import blobs, mean_field_loops, patches
+from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid, unary_from_probabilities, unary_from_scores
+from weakseg.errors import WeaksegError
+
+PARAMS = CRFParams(5, 50, 10)
+BACKENDS = ("fast", "pydensecrf", "exact")
+
+
+def skip_without(backend: str) -> None:
+    if backend == "pydensecrf":
+        pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional extra")
+
+
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+@pytest.mark.parametrize("iterations", [0, 1, 3])
+def test_exact_is_the_plain_algorithm(normalization: str, iterations: int) -> None:
+    image, unary = patches(6, 7), blobs(3, 6, 7)
+    params = CRFParams(4, 5, 30, 2, 1.5)
+    slow = mean_field_loops(unary, image, params, iterations, normalization)
+    q = mean_field(unary, image, params, iterations=iterations, backend="exact", normalization=normalization)  # type: ignore[arg-type]
+    np.testing.assert_allclose(q, slow, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+@pytest.mark.parametrize("seed", range(3))
+def test_lattice_engines_are_near_exact(seed: int, normalization: str) -> None:
+    """64x64: mean error of Q below 2e-2 and 98.5 % of labels; the fast engine no further off than pydensecrf."""
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional extra")
+    image, unary = patches(64, 64, seed), blobs(5, 64, 64, seed)
+    params = CRFParams(3, 30, 13)
+    q = {b: mean_field(unary, image, params, backend=b, normalization=normalization) for b in BACKENDS}  # type: ignore[arg-type]
+    error = {b: np.abs(q[b] - q["exact"]) for b in ("fast", "pydensecrf")}
+    assert error["fast"].max() <= error["pydensecrf"].max() + 5e-4
+    assert error["fast"].mean() <= 2e-2
+    same = {b: (q[b].argmax(0) == q["exact"].argmax(0)).mean() for b in error}
+    assert same["fast"] >= 0.985
+    assert same["fast"] >= same["pydensecrf"] - 5e-4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+class TestEveryBackend:
+    def test_q_is_a_distribution(self, backend: str) -> None:
+        skip_without(backend)
+        q = mean_field(blobs(6, 20, 30), patches(20, 30), PARAMS, backend=backend)  # type: ignore[arg-type]
+        assert q.dtype == np.float32 and q.shape == (6, 20, 30)
+        assert (q >= 0).all()
+        np.testing.assert_allclose(q.sum(0), 1, atol=1e-5)
+
+    def test_without_iterations_or_weights_it_is_softmax(self, backend: str) -> None:
+        skip_without(backend)
+        unary, image = blobs(4, 10, 12), patches(10, 12)
+        softmax = np.exp(-unary) / np.exp(-unary).sum(0)
+        q = mean_field(unary, image, PARAMS, iterations=0, backend=backend)  # type: ignore[arg-type]
+        np.testing.assert_allclose(q, softmax, atol=1e-5)
+        q = mean_field(unary, image, CRFParams(0, 50, 10, 0, 3), backend=backend)  # type: ignore[arg-type]
+        np.testing.assert_allclose(q, softmax, atol=1e-5)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3)])
+    @pytest.mark.parametrize("labels", [1, 2, 5])
+    def test_small_inputs(self, backend: str, shape: tuple[int, int], labels: int) -> None:
+        skip_without(backend)
+        unary, image = blobs(labels, *shape), patches(*shape)
+        q = mean_field(unary, image, PARAMS, backend=backend)  # type: ignore[arg-type]
+        np.testing.assert_allclose(q, mean_field(unary, image, PARAMS, backend="exact"), atol=0.05)
+
+    def test_inputs_are_left_alone_and_may_be_read_only_or_strided(self, backend: str) -> None:
+        skip_without(backend)
+        unary, image = blobs(3, 12, 16), patches(12, 16)
+        kept = unary.copy(), image.copy()
+        unary.flags.writeable = image.flags.writeable = False
+        q = mean_field(unary, image, PARAMS, backend=backend)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(unary, kept[0])
+        np.testing.assert_array_equal(image, kept[1])
+        strided = np.repeat(unary, 2, axis=2)[:, :, ::2], np.repeat(image, 2, axis=1)[:, ::2]
+        np.testing.assert_array_equal(mean_field(*strided, PARAMS, backend=backend), q)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_values_that_are_not_finite(self, backend: str, value: float) -> None:
+        unary = blobs(3, 8, 8)
+        unary[1, 2, 3] = value
+        with pytest.raises(WeaksegError, match="not finite"):
+            mean_field(unary, patches(8, 8), PARAMS, backend=backend)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("unary", "image"),
+        [
+            (np.zeros((3, 8), np.float32), np.zeros((8, 8, 3), np.uint8)),
+            (np.zeros((3, 8, 8), np.float64), np.zeros((8, 8, 3), np.uint8)),
+            (np.zeros((3, 8, 8), np.float32), np.zeros((8, 8), np.uint8)),
+            (np.zeros((3, 8, 8), np.float32), np.zeros((8, 8, 3), np.float32)),
+            (np.zeros((3, 8, 8), np.float32), np.zeros((8, 9, 3), np.uint8)),
+            (np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8)),
+            (np.zeros((0, 8, 8), np.float32), np.zeros((8, 8, 3), np.uint8)),
+            (np.zeros((3, 0, 8), np.float32), np.zeros((0, 8, 3), np.uint8)),
+        ],
+    )
+    def test_shapes_and_dtypes(self, backend: str, unary: np.ndarray, image: np.ndarray) -> None:
+        with pytest.raises(WeaksegError, match="must be"):
+            mean_field(unary, image, PARAMS, backend=backend)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("option", "value"), [("iterations", -1), ("backend", "slow"), ("normalization", "before")])
+def test_unknown_options(option: str, value: object) -> None:
+    with pytest.raises(WeaksegError, match=option):
+        mean_field(blobs(2, 8, 8), patches(8, 8), PARAMS, **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_parameters_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(WeaksegError, match=name):
+        CRFParams(**{"w": 1.0, "sigma_xy": 1.0, "sigma_rgb": 1.0, name: value})
+
+
+@pytest.mark.parametrize("name", ["sigma_xy", "sigma_rgb", "sigma_pos"])
+def test_widths_of_zero(name: str) -> None:
+    with pytest.raises(WeaksegError, match=name):
+        CRFParams(**{"w": 1.0, "sigma_xy": 1.0, "sigma_rgb": 1.0, name: 0.0})
+
+
+def test_exact_refuses_large_images() -> None:
+    with pytest.raises(WeaksegError, match="4096"):
+        mean_field(np.zeros((2, 65, 64), np.float32), np.zeros((65, 64, 3), np.uint8), PARAMS, backend="exact")
+
+
+def test_pydensecrf_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(WeaksegError, match="pydensecrf2"):
+        mean_field(blobs(2, 8, 8), patches(8, 8), PARAMS, backend="pydensecrf")
+
+
+def test_grid_on_every_backend() -> None:
+    unary, image = blobs(3, 16, 16), patches(16, 16)
+    for maps in (mean_field_grid(unary, image, [PARAMS, CRFParams(10, 20, 5)], backend="exact"),):
+        assert [m.dtype for m in maps] == [np.uint8] * 2
+        np.testing.assert_array_equal(maps[0], mean_field(unary, image, PARAMS, backend="exact").argmax(0))
+    assert mean_field_grid(unary, image, []) == []
+    np.testing.assert_array_equal(label_map(unary, image, PARAMS), mean_field(unary, image, PARAMS).argmax(0))
+
+
+class TestUnary:
+    def test_scores(self) -> None:
+        scores = np.random.default_rng(0).normal(0, 30, (4, 5, 6)).astype(np.float32)
+        unary = unary_from_scores(scores)
+        assert unary.dtype == np.float32 and (unary >= 0).all()
+        np.testing.assert_allclose(np.exp(-unary).sum(0), 1, atol=1e-5)
+        np.testing.assert_allclose(unary - unary[:1], scores[:1] - scores, atol=1e-3)
+
+    def test_hard_probabilities_keep_their_weight(self) -> None:
+        unary = unary_from_probabilities(np.array([[[1.0]], [[0.0]]]))
+        np.testing.assert_allclose(unary.ravel(), [0, 27.631], atol=1e-3)
+
+    @pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])
+    def test_not_probabilities(self, bad: float) -> None:
+        with pytest.raises(WeaksegError, match="probabilities"):
+            unary_from_probabilities(np.full((2, 1, 1), bad))
+        with pytest.raises(WeaksegError, match="epsilon"):
+            unary_from_probabilities(np.full((2, 1, 1), 0.5), epsilon=0)
