@@ -1,0 +1,96 @@
+"""A trained run on one's own images."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from weakseg.crf import label_map, unary_from_scores
+from weakseg.data.voc import write_index_png
+from weakseg.errors import WeaksegError
+from weakseg.evaluate.mean_iou import read_crf
+from weakseg.files import atomic_path
+from weakseg.labels import BACKGROUND, palette
+from weakseg.model import load_model, upsample_scores
+from weakseg.model.inputs import network_input
+from weakseg.paths import RunPaths
+
+OVERLAY_WEIGHT = 0.6
+"""Share of the label's colour in an overlay; the background stays as it is."""
+
+
+@torch.no_grad()
+def segment_images(
+    run: str | Path, images: list[Path], out: str | Path, *, overwrite: bool = False, crf: bool = True
+) -> None:
+    """Label photos with a trained run: for each `{name}.png` (palette PNG) and `{name}_overlay.jpg` in `out`.
+
+    The CRF runs with the run's tuned parameters, where it has any. Photos are turned as their EXIF data says.
+
+    Args:
+        run: folder of a trained run.
+        images: photos in any format that Pillow reads.
+        out: folder for the results; made if missing.
+        overwrite: replace results of the same name.
+        crf: smooth with the CRF.
+
+    Raises:
+        WeaksegError: no trained network, an unreadable photo, two photos of one name, or results that exist. All names
+            are checked before the first photo is labelled.
+    """
+    paths, out = RunPaths(Path(run)), Path(out)
+    targets = _targets(images, out, overwrite=overwrite)
+    model, facts = load_model(paths.model)
+    network = facts["network"]
+    params, iterations = None, 10
+    if crf and paths.crf.is_file():
+        params, found = read_crf(paths)
+        iterations = int(found["iterations"])
+    elif crf:
+        print(f"{paths.crf} is missing: labels are those of the network alone; run `weakseg tune-crf` for the CRF")
+    for path, target in tqdm(list(targets.items()), desc="segment", unit="photo"):
+        image = _read_photo(path)
+        inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
+        scores = upsample_scores(
+            model(inputs)[0], image.shape[:2], stride=network.output_stride, image_scale=network.image_scale
+        ).numpy()
+        if params is None:
+            labels = scores.argmax(0).astype(np.uint8)
+        else:
+            labels = label_map(unary_from_scores(scores), image, params, iterations=iterations)
+        write_index_png(target, labels)
+        with atomic_path(target.with_name(f"{target.stem}_overlay.jpg")) as temporary:
+            Image.fromarray(overlay(image, labels)).save(temporary, quality=90)
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The photo with labels in VOC colours laid over it; (H, W, 3) uint8."""
+    colours = palette()[labels].astype(float)
+    mixed = (1 - OVERLAY_WEIGHT) * image + OVERLAY_WEIGHT * colours
+    return np.where(labels[..., None] == BACKGROUND, image, mixed.round()).astype(np.uint8)
+
+
+def _targets(images: list[Path], out: Path, *, overwrite: bool) -> dict[Path, Path]:
+    names = Counter(Path(path).stem for path in images)
+    if doubled := [name for name, count in names.items() if count > 1]:
+        raise WeaksegError(f"two photos are named {doubled[0]}; their results would have one name. Rename one")
+    targets = {Path(path): out / f"{Path(path).stem}.png" for path in images}
+    for path, target in targets.items():
+        if not path.is_file():
+            raise WeaksegError(f"{path}: no such photo")
+        if target.resolve() == path.resolve():
+            raise WeaksegError(f"{path}: its result would replace it; choose another --out")
+        if target.exists() and not overwrite:
+            raise WeaksegError(f"{target}: there is a result of this name; pass --overwrite or choose another --out")
+    return targets
+
+
+def _read_photo(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise WeaksegError(f"{path}: not a readable image, perhaps truncated ({error})") from error

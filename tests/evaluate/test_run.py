@@ -1,0 +1,192 @@
+"""Scores, CRF search, evaluation and segmentation of one fabricated run."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fabricate import make_study, prepare, write_voc
+from PIL import Image
+
+from weakseg.config import Experiment
+from weakseg.crf import CRFParams, mean_field, unary_from_scores
+from weakseg.data.features import FeatureCache
+from weakseg.data.prepare import held_out, open_data
+from weakseg.data.voc import read_index_png
+from weakseg.errors import WeaksegError
+from weakseg.evaluate import confusion_matrix
+from weakseg.evaluate.crf_search import finer_points, tune_crf
+from weakseg.evaluate.mean_iou import evaluate_run, mean_iou
+from weakseg.evaluate.scores import ScoreStore, score_run, write_scores
+from weakseg.evaluate.segment import segment_images
+from weakseg.model import load_model
+from weakseg.train.features import cache_features
+from weakseg.train.loop import train_run
+
+STRONG = Experiment(id="all", table="table1", line=10, method="Strong", strong=10582, fov="large")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A trained, scored, tuned and evaluated run on a frozen random trunk."""
+    from safetensors.torch import save_file
+
+    from weakseg.model import build_model
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("evaluate")
+    torch.manual_seed(0)
+    save_file(build_model("tiny-largefov").trunk.state_dict(), folder / "trunk.safetensors")
+    weights = {"path": str(folder / "trunk.safetensors")}
+    network = {"trunk": "tiny", "head_channels": 8, "crop_px": 33, "weights": weights, "freeze_trunk": True}
+    crf = {
+        "coarse": {"w": [2, 4], "sigma_xy": [6, 10], "sigma_rgb": [5]},
+        "refine_rounds": 1,
+        "iterations": 3,
+    }
+    study = make_study(write_voc(folder / "VOC2012"), network=network, crf=crf)
+    paths = prepare(study, folder / "results")
+    for split in ("train_aug", "val"):
+        cache_features(study, paths, split)
+    train_run(study, STRONG, 0, paths)
+    score_run(study, STRONG, 0, paths)
+    run = paths.run("all", 0)
+    tune_crf(study, paths, run)
+    evaluate_run(study, STRONG, 0, paths)
+    return study, paths, run
+
+
+def test_scores_through_the_cache_equal_those_of_the_whole_network(done):
+    study, paths, run = done
+    model, facts = load_model(run.model)
+    store, folder = ScoreStore(run.scores), open_data(paths.manifest)
+    from weakseg.model.inputs import network_input
+
+    for image_id in folder.ids("val"):
+        image = folder.image(image_id)
+        with torch.no_grad():
+            whole = model(network_input(image, 1.0, 8, facts["preprocessing"]))[0].numpy()
+        assert np.abs(store.map(image_id) - whole).max() < 0.02
+        assert store.sizes[image_id] == image.shape[:2]
+    assert FeatureCache(paths.features("val")).raw(store.ids[0]).dtype == np.uint8
+
+
+def test_crf_search_equals_a_plain_loop_over_mean_field(done):
+    study, paths, run = done
+    store, folder, ids = ScoreStore(run.scores), open_data(paths.manifest), held_out(paths.manifest)
+    grid = pd.read_csv(run.crf_grid)
+    assert list(grid["stage"].unique()) == ["coarse", "fine"] and len(grid) == len(grid.drop_duplicates(["w", "sigma_xy"]))
+    for row in grid.itertuples():
+        params = CRFParams(row.w, row.sigma_xy, row.sigma_rgb, row.w_pos, row.sigma_pos)
+        total = np.zeros((21, 21), dtype=int)
+        for image_id in ids:
+            q = mean_field(unary_from_scores(store.full(image_id)), folder.image(image_id), params, iterations=3)
+            total += confusion_matrix(folder.labels(image_id), q.argmax(0))
+        assert row.iou == pytest.approx(mean_iou(total), abs=1e-9)
+    best = json.loads(run.crf.read_text())
+    assert best["iou"] == pytest.approx(grid["iou"].max())
+    winner = grid.loc[grid["iou"].idxmax()]
+    assert (best["w"], best["sigma_xy"]) == (winner["w"], winner["sigma_xy"])
+
+
+def test_finer_grid_halves_the_distances_and_stays_positive():
+    from weakseg.config import CrfGrid, CrfSearch
+
+    search = CrfSearch(coarse=CrfGrid(w=(5, 10), sigma_xy=(50, 60, 70), sigma_rgb=(3,)))
+    points = finer_points(search.coarse, CRFParams(5, 60, 3), search, 1)
+    assert {p.w for p in points} == {2.5, 5, 7.5} and {p.sigma_xy for p in points} == {55, 60, 65}
+    assert {p.sigma_rgb for p in points} == {3}
+    low = finer_points(search.coarse, CRFParams(2.5, 60, 3), search, 1)
+    assert {p.w for p in low} == {2.5, 5}
+
+
+def test_a_killed_search_does_not_try_again_what_it_knows(done, tmp_path, monkeypatch):
+    study, paths, run = done
+    before = pd.read_csv(run.crf_grid)
+    from weakseg.evaluate import crf_search
+
+    blocks = []
+    whole = crf_search.parallel_map
+
+    def dies_in_the_second_block(function, items, **options):
+        blocks.append(function.points)
+        if len(blocks) == 2:
+            raise KeyboardInterrupt
+        return whole(function, items, **options)
+
+    monkeypatch.setattr(crf_search, "BLOCK", 2)
+    monkeypatch.setattr(crf_search, "parallel_map", dies_in_the_second_block)
+    with pytest.raises(KeyboardInterrupt):
+        tune_crf(study, paths, run)
+    known = set(blocks[0])
+    monkeypatch.setattr(crf_search, "parallel_map", lambda f, i, **o: blocks.append(f.points) or whole(f, i, **o))
+    tune_crf(study, paths, run)
+    assert all(point not in known for block in blocks[1:] for point in block)
+    pd.testing.assert_frame_equal(before, pd.read_csv(run.crf_grid))
+
+
+def test_metrics_follow_from_the_label_pngs(done):
+    study, paths, run = done
+    folder = open_data(paths.manifest)
+    metrics = json.loads(run.metrics.read_text())
+    tuned = set(held_out(paths.manifest))
+    for name, crf in (("dcnn", False), ("crf", True)):
+        totals = {"val": np.zeros((21, 21), int), "untuned_val": np.zeros((21, 21), int)}
+        for image_id in folder.ids("val"):
+            matrix = confusion_matrix(folder.labels(image_id), read_index_png(run.labels(crf=crf) / f"{image_id}.png"))
+            totals["val"] += matrix
+            if image_id not in tuned:
+                totals["untuned_val"] += matrix
+        for part, total in totals.items():
+            assert metrics[name][part]["iou"] == pytest.approx(mean_iou(total), abs=1e-3)
+        saved = pd.read_csv(run.confusion(crf=crf), index_col=0).to_numpy()
+        assert np.array_equal(saved, totals["val"])
+    assert metrics["images"] == {"val": 4, "untuned_val": 4 - len(tuned)}
+    per_class = pd.read_csv(run.per_class)
+    assert len(per_class) == 21 and per_class["iou_crf"].mean() == pytest.approx(metrics["crf"]["val"]["iou"], abs=1e-2)
+
+
+def test_own_images_are_labelled_and_nothing_is_overwritten(done, tmp_path):
+    _, paths, run = done
+    folder = open_data(paths.manifest)
+    image_id = folder.ids("val")[0]
+    photo = folder.image_path(image_id)
+    portrait = tmp_path / "turned.png"
+    Image.fromarray(folder.image(image_id)).transpose(Image.Transpose.ROTATE_90).save(portrait)
+    segment_images(run.root, [photo, portrait], tmp_path / "out")
+    assert np.array_equal(
+        read_index_png(tmp_path / "out" / f"{image_id}.png"), read_index_png(run.labels(crf=True) / f"{image_id}.png")
+    )
+    assert read_index_png(tmp_path / "out" / "turned.png").shape == (52, 40)
+    assert (tmp_path / "out" / "turned_overlay.jpg").is_file()
+    with pytest.raises(WeaksegError, match="--overwrite"):
+        segment_images(run.root, [photo], tmp_path / "out")
+    segment_images(run.root, [photo], tmp_path / "out", overwrite=True, crf=False)
+
+
+def test_photos_that_cannot_be_used_are_named_before_any_is_labelled(done, tmp_path):
+    _, paths, run = done
+    folder = open_data(paths.manifest)
+    photo = folder.image_path(folder.ids("val")[0])
+    with pytest.raises(WeaksegError, match="two photos"):
+        segment_images(run.root, [photo, tmp_path / photo.name], tmp_path / "out")
+    with pytest.raises(WeaksegError, match="no such photo"):
+        segment_images(run.root, [photo, tmp_path / "none.jpg"], tmp_path / "out")
+    torn = tmp_path / "torn.jpg"
+    torn.write_bytes(photo.read_bytes()[:200])
+    with pytest.raises(WeaksegError, match="torn.jpg"):
+        segment_images(run.root, [torn], tmp_path / "out")
+    with pytest.raises(WeaksegError, match="train the run"):
+        segment_images(tmp_path, [photo], tmp_path / "out")
+
+
+def test_bad_score_stores_are_named(tmp_path):
+    with pytest.raises(WeaksegError, match="weakseg score"):
+        ScoreStore(tmp_path / "none.safetensors")
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(WeaksegError, match="not a score store"):
+        ScoreStore(tmp_path / "torn.safetensors")
+    write_scores(tmp_path / "s.safetensors", [("a", (9, 9), np.zeros((21, 2, 2)))], stride=8, image_scale=1.0)
+    with pytest.raises(WeaksegError, match="no scores of image b"):
+        ScoreStore(tmp_path / "s.safetensors").map("b")
