@@ -58,8 +58,8 @@ def set_style() -> None:
 
 
 def method_colour(method: str) -> str:
-    """The colour of a method, the same on every page."""
-    return METHOD_COLOURS.get(method, "#000000")
+    """The colour of a method, or of a label that begins with its name, the same on every page."""
+    return next((colour for name, colour in METHOD_COLOURS.items() if method.startswith(name)), "#000000")
 
 
 def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
@@ -90,10 +90,10 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
     step = 0.014 * train_images
     points = [*semi.drop(curve.index).itertuples(), *table[table["strong"] == 0].itertuples()]
     points += list(lines[(lines["weak"] == 0) & (lines["strong"] <= train_images)].itertuples())
-    for number, row in enumerate(points):
+    for row in points:
         hollow, colour = row.variant or row.strong * row.weak > 0, method_colour(row.method)
         marker = "s" if row.strong == 0 else "D" if row.weak else "P"
-        place = row.strong + step * (number % 2 if row.strong == 0 else 1.5 if row.weak == 0 else -1.5)
+        place = row.strong + step * (row.variant if row.strong == 0 else 1.5 if row.weak == 0 else -1.5)
         style: dict[str, Any] = {"marker": marker, "color": colour, "mfc": "white" if hollow else colour, "ls": ""}
         spread = 0 if pd.isna(row.iou_crf_sd) else row.iou_crf_sd
         axes.errorbar([place], [row.iou_crf_mean], [spread], ms=6, capsize=3, zorder=4, **style)
@@ -188,7 +188,7 @@ def training_curves(logs: pd.DataFrame) -> Figure:
     names = {"weak": "Image-level labels", "semi": "Both", "strong": "Pixel labels"}
     kinds = [kind for kind in names if (logs["kind"] == kind).any()]
     figure, axes = plt.subplots(
-        len(panels), len(kinds), figsize=(9.2 * len(kinds) / 3, 7.2), squeeze=False, sharex="col", sharey="row",
+        len(panels), len(kinds), figsize=(9.2 * len(kinds) / 3, 7.6), squeeze=False, sharex="col", sharey="row",
         layout="constrained",
     )  # fmt: skip
     for column, kind in enumerate(kinds):
@@ -213,8 +213,8 @@ def training_curves(logs: pd.DataFrame) -> Figure:
             if column == 0:
                 axis.set_ylabel(title)
         axes[0, column].set_title(names[kind])
-        axes[0, column].legend(loc="upper right", fontsize=7)
         axes[-1, column].set_xlabel("iteration")
+        axes[-1, column].legend(loc="upper left", bbox_to_anchor=(0, -0.28))
     return figure
 
 
@@ -248,7 +248,8 @@ def per_class_bars(per_class: pd.DataFrame, labels: Sequence[str]) -> Figure:
         ax=axes,
         errorbar="sd",
         err_kws={"linewidth": 0.9},
-        palette=list(COLOURS[: len(labels)]),
+        palette=[method_colour(label) for label in labels],
+        saturation=1,
     )
     axes.set(xlabel="", ylabel="IOU (%)")
     axes.tick_params(axis="x", rotation=60, labelsize=8)

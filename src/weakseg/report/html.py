@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -70,7 +69,6 @@ def image_tag(figure: Figure, alt: str) -> str:
     """A figure as an <img> that holds its own SVG."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
 
@@ -80,7 +78,5 @@ def photo_tag(figure: Figure, alt: str, *, dpi: int = 140) -> str:
     stream = io.BytesIO()
     options = {"quality": 88, "optimize": True}
     figure.savefig(stream, format="jpg", dpi=dpi, bbox_inches="tight", pil_kwargs=options)
-    # A figure that was drawn into a page must not be drawn a second time by the notebook.
-    plt.close(figure)
     data = base64.b64encode(stream.getvalue()).decode()
     return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" style="width: 100%">'

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.config import Study, study_experiments
-from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_text
 from weakseg.paths import StudyPaths
 from weakseg.report import figures
@@ -103,11 +102,6 @@ def _facts(results: StudyResults) -> str:
 
 
 def _table(results: StudyResults, name: str) -> str:
-    path = results.paths.table(name)
-    if not path.is_file():
-        raise WeaksegError(
-            f"{path}: no such table; make it with `snakemake --config study={results.study.name} {name}`"
-        )
     frame = read_table(results.paths, name)
     parts = [html_table(frame)]
     orders = check_orders(results, frame)

@@ -110,16 +110,19 @@ def conventions(results: StudyResults) -> list[str]:
 
 
 def about(results: StudyResults) -> str:
-    """What the study is and how far it can be compared, in Markdown, for the head of a page."""
+    """What the study is, in Markdown, for the head of a page."""
     study, counts = results.study, data_counts(results)
-    lines = [
+    return (
         f"**Study {study.name}.** {study.description} Images: {study.dataset.name}, {counts['train_aug']:,} for "
         f"training ({counts['train']:,} of them in `train`), {counts['val']:,} in `val`. Network: "
-        f"{network_text(results)}.",
-    ]
-    if found := differences(results):
-        lines += ["", "**Compared with the paper**", "", *(f"- {sentence}" for sentence in found)]
-    return "\n".join(lines)
+        f"{network_text(results)}."
+    )
+
+
+def comparison(results: StudyResults) -> str:
+    """What sets the study apart from the paper's setting, in Markdown, under its own heading."""
+    found = differences(results) or ["Images, network, training length and CRF search are the paper's."]
+    return "## Compared with the paper\n\n" + "\n".join(f"- {sentence}" for sentence in found)
 
 
 def reading(results: StudyResults) -> str:

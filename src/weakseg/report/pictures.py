@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -54,4 +55,7 @@ def _draw(results: StudyResults, shown: Sequence[Experiment], image_ids: Sequenc
     for row in shown:
         strong = counts[row.id]
         methods.append(f"{row.method}\n" + (f"{strong:,} pixel-labelled" if strong else "image-level labels only"))
-    return figures.qualitative_grid(rows, methods, captions)
+    figure = figures.qualitative_grid(rows, methods, captions)
+    # Taken out of pyplot's hands, or a notebook would draw it where it was made and again where it is shown.
+    plt.close(figure)
+    return figure

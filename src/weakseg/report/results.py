@@ -61,35 +61,48 @@ def read_metrics(results: StudyResults) -> pd.DataFrame:
     Raises:
         WeaksegError: a run is missing; it names the target that makes it.
     """
-    rows: list[dict[str, Any]] = []
-    for row, seed, run in results.runs():
-        try:
-            metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise WeaksegError(f"{run.metrics}: this run is missing; make it with `snakemake {run.metrics}`") from None
-        rows.append(
-            {
-                "experiment": row.id,
-                "table": row.table,
-                "line": row.line,
-                "label": experiment_label(row),
-                "method": row.method,
-                "kind": row.kind,
-                "variant": row.variant,
-                "fov": row.fov,
-                "network": metrics["network"],
-                "seed": seed,
-                "strong": metrics["strong"],
-                "weak": metrics["weak"],
-                "paper_strong": row.strong,
-                "train_seconds": metrics["train_seconds"],
-                "iou_crf": metrics["crf"]["val"]["iou"],
-                "iou_dcnn": metrics["dcnn"]["val"]["iou"],
-                "iou_crf_untuned_val": metrics["crf"]["untuned_val"]["iou"],
-                "iou_dcnn_untuned_val": metrics["dcnn"]["untuned_val"]["iou"],
-            }
-        )
+    rows = [_metrics_row(results, row, seed, run) for row, seed, run in results.runs()]
     return pd.DataFrame(rows)
+
+
+def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPaths) -> dict[str, Any]:
+    again = f"delete it and make it again with `snakemake {run.metrics}`"
+    try:
+        metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+        found = (metrics["study"], metrics["experiment"], metrics["seed"])
+        if found != (results.study.name, row.id, seed):
+            raise WeaksegError(
+                f"{run.metrics}: belongs to experiment {found[1]}, seed {found[2]}, of study {found[0]}; {again}"
+            )
+        return {
+            "experiment": row.id,
+            "table": row.table,
+            "line": row.line,
+            "label": experiment_label(row),
+            "method": row.method,
+            "kind": row.kind,
+            "variant": row.variant,
+            "fov": row.fov,
+            "network": metrics["network"],
+            "seed": seed,
+            "strong": metrics["strong"],
+            "weak": metrics["weak"],
+            "paper_strong": row.strong,
+            "train_seconds": metrics["train_seconds"],
+            "iou_crf": metrics["crf"]["val"]["iou"],
+            "iou_dcnn": metrics["dcnn"]["val"]["iou"],
+            "iou_crf_untuned_val": metrics["crf"]["untuned_val"]["iou"],
+            "iou_dcnn_untuned_val": metrics["dcnn"]["untuned_val"]["iou"],
+        }
+    except FileNotFoundError:
+        raise WeaksegError(
+            f"{run.metrics}: experiment {row.id}, seed {seed}, of study {results.study.name} is not finished; make it "
+            f"with `snakemake {run.metrics}`"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise WeaksegError(f"{run.metrics}: not JSON ({error}); {again}") from error
+    except (KeyError, TypeError) as error:
+        raise WeaksegError(f"{run.metrics}: lacks {error}; it was written by another version: {again}") from error
 
 
 def _stacked(results: StudyResults, name: str) -> pd.DataFrame:

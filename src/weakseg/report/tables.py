@@ -44,6 +44,18 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
     rows = []
     for row in chosen:
         runs = metrics[metrics["experiment"] == row.id]
+        if (row.table, row.line) not in published:
+            raise WeaksegError(
+                f"{results.config_dir}/paper.yaml: {row.table} has no line {row.line}, which experiment {row.id} "
+                "names; mend the line in experiments.yaml or add the published figure"
+            )
+        for name in ("strong", "weak", "network"):
+            if runs[name].nunique() > 1:
+                values = ", ".join(str(value) for value in runs[name])
+                raise WeaksegError(
+                    f"experiment {row.id} of study {results.study.name}: {name} differs between seeds ({values}); make "
+                    "the older runs again"
+                )
         rows.append(
             {
                 "line": row.line,
@@ -74,8 +86,19 @@ def write_table(study: Study, paths: StudyPaths, config_dir: str | Path, table: 
 
 
 def read_table(paths: StudyPaths, table: str) -> pd.DataFrame:
-    """A table that `write_table` wrote."""
-    return pd.read_csv(paths.table(table))
+    """A table that `write_table` wrote.
+
+    Raises:
+        WeaksegError: not written yet, or with other columns.
+    """
+    path = paths.table(table)
+    try:
+        frame = pd.read_csv(path)
+    except FileNotFoundError:
+        raise WeaksegError(f"{path}: no such table; make it with `snakemake {path}`") from None
+    if list(frame.columns) != list(COLUMNS):
+        raise WeaksegError(f"{path}: not the columns of a table; delete it and make it again with `snakemake {path}`")
+    return frame
 
 
 def display_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,15 +113,15 @@ def display_table(frame: pd.DataFrame) -> pd.DataFrame:
             {
                 "line": row.line,
                 "method": row.method,
-                "strong": f"{row.strong:,}" if row.strong else "-",
-                "weak": f"{row.weak:,}" if row.weak else "-",
+                "strong": f"{row.strong:,}" if row.strong else "–",
+                "weak": f"{row.weak:,}" if row.weak else "–",
                 "FOV": row.fov,
                 "seeds": row.seeds,
                 "paper": f"{row.published_iou:.1f}",
                 "DCNN": spread(row.iou_dcnn_mean, row.iou_dcnn_sd),
                 "DCNN + CRF": spread(row.iou_crf_mean, row.iou_crf_sd),
                 "without held-out": f"{row.iou_crf_untuned_val_mean:.1f}",
-                "ours - paper": f"{row.iou_crf_mean - row.published_iou:+.1f}",
+                "ours − paper": f"{row.iou_crf_mean - row.published_iou:+.1f}".replace("-", "−"),
             }
         )
     return pd.DataFrame(rows)

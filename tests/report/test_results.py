@@ -1,0 +1,152 @@
+"""Readers of result files, image IOU, and the rule that chooses pictures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from weakseg.data.prepare import held_out
+from weakseg.errors import WeaksegError
+from weakseg.report.crf import winners
+from weakseg.report.pictures import reference_run, representatives
+from weakseg.report.results import (
+    StudyResults,
+    choose_images,
+    image_iou,
+    image_ious,
+    open_results,
+    read_confusion,
+    read_grids,
+    read_logs,
+    read_per_class,
+)
+
+LABELS = st.sampled_from([0, 1, 2, 20])
+
+
+def plain_iou(truth, prediction):
+    """The definition, label by label, over sets of pixels."""
+    pixels = [place for place in np.ndindex(truth.shape) if truth[place] != 255]
+    shares = []
+    for label in range(21):
+        true = {p for p in pixels if truth[p] == label}
+        given_ = {p for p in pixels if prediction[p] == label}
+        if true | given_:
+            shares.append(len(true & given_) / len(true | given_))
+    return 100 * sum(shares) / len(shares) if shares else float("nan")
+
+
+@given(
+    hnp.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 2, 20, 255])),
+    hnp.arrays(np.uint8, (4, 5), elements=LABELS),
+)
+def test_image_iou_is_its_definition(truth, prediction):
+    assert image_iou(truth, prediction) == pytest.approx(plain_iou(truth, prediction), nan_ok=True)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([(1,), (2,), (1, 2)])), min_size=1, max_size=14),
+    st.integers(1, 8),
+    st.randoms(use_true_random=False),
+)
+def test_chosen_images_obey_the_rule(rows, count, random):
+    ious = pd.DataFrame(
+        {"iou": [float(value) for value, _ in rows], "classes": [classes for _, classes in rows]},
+        index=[f"{n:02d}" for n in range(len(rows))],
+    )
+    typical, failures = choose_images(ious, count)
+    chosen = min(count, len(rows))
+    assert len(typical) == chosen - chosen // 2
+    assert len(failures) == chosen // 2
+    assert not set(typical) & set(failures)
+    for ids in (typical, failures):
+        values = list(ious.loc[ids, "iou"])
+        assert values == sorted(values, reverse=True)
+    # Of the images with the classes of a failure, no lower one is left.
+    for name in failures:
+        fellows = ious[(ious["classes"] == ious.at[name, "classes"]) & ~ious.index.isin([*typical, *failures])]
+        assert (fellows["iou"] >= ious.at[name, "iou"]).all()
+    order = list(ious.index)
+    random.shuffle(order)
+    assert choose_images(ious.loc[order], count) == (typical, failures)
+
+
+def test_chosen_images_by_hand():
+    ious = pd.DataFrame(
+        {"iou": [90.0, 80, 50, 49, 48, 20, 10], "classes": [(1,), (2,), (3,), (3,), (4,), (5,), (5,)]},
+        index=list("abcdefg"),
+    )
+    # Middle of seven is d; c has its classes, so e is taken; the worst is g, and f, with its classes, waits for b.
+    assert choose_images(ious, 4) == (["d", "e"], ["c", "g"])
+
+
+def test_held_out_images_are_not_ranked(finished):
+    ious = image_ious(finished, "em_adapt_weak", 0, crf=True)
+    assert len(ious) == 11
+    assert not set(ious.index) & set(held_out(finished.paths.manifest))
+    # The fabricated maps err by leaving out columns at the left, EM-Fixed more than EM-Adapt.
+    worse = image_ious(finished, "em_fixed_weak", 0, crf=True)
+    assert (worse["iou"] <= ious["iou"]).all()
+    assert (worse["iou"] < ious["iou"]).any()
+
+
+def test_logs_are_means_over_blocks(finished):
+    logs = read_logs(finished, points=100)
+    run = logs[(logs["experiment"] == "em_adapt_weak") & (logs["seed"] == 1)]
+    raw = pd.read_csv(finished.paths.run("em_adapt_weak", 1).train_log)
+    assert len(run) == 90  # 450 iterations in blocks of 5
+    assert run["loss"].iloc[3] == pytest.approx(raw["loss"].iloc[15:20].mean())
+    assert run["iteration"].iloc[0] == 2
+    assert set(run["kind"]) == {"weak"}
+    assert logs[logs["experiment"] == "strong_1464"]["background_share"].isna().all()
+
+
+def test_frames_have_a_block_a_run(finished):
+    runs = len(finished.runs())
+    assert runs == 14
+    assert len(read_per_class(finished)) == 21 * runs
+    assert len(read_grids(finished)) == 12 * runs
+
+
+@pytest.mark.parametrize("name", ["per_class", "crf_grid", "train_log"])
+def test_missing_file_is_named(finished, tmp_path, name):
+    paths = type(finished.paths)("fabricated", tmp_path)
+    empty = StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
+    reader = {"per_class": read_per_class, "crf_grid": read_grids, "train_log": read_logs}[name]
+    with pytest.raises(WeaksegError, match=f"{name}.csv: no such file; make the run with `snakemake"):
+        reader(empty)
+
+
+def test_winners_on_the_border(finished):
+    row = winners(finished).iloc[0]
+    # The best of the fabricated grid: w 10 of 5 and 10, sigma_xy 70 of 50 and 70, sigma_rgb 5 of 3, 5 and 9.
+    assert (row["w"], row["sigma_xy"], row["sigma_rgb"]) == ("10", "70", "5")
+    assert row["on the border"] == "w, sigma_xy"
+    assert (row["without CRF"], row["with CRF"], row["gain"]) == ("17.0", "20.0", "+3.0")
+
+
+def test_representatives_are_those_with_most_labels(finished):
+    names = [row.id for row in representatives(finished)]
+    assert names == ["em_fixed_weak", "em_adapt_weak", "em_fixed_semi_1464_9118", "strong_10582"]
+    assert reference_run(finished)["experiment"] == "strong_10582"
+
+
+def test_confusion_of_other_classes(finished, tmp_path):
+    paths = type(finished.paths)("fabricated", tmp_path)
+    broken = StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
+    with pytest.raises(WeaksegError, match="no such file"):
+        read_confusion(broken, "strong_1464", 0)
+    path = paths.run("strong_1464", 0).confusion(crf=True)
+    path.parent.mkdir(parents=True)
+    path.write_text("truth,a\na,1\n")
+    with pytest.raises(WeaksegError, match="not a matrix of the 21 classes"):
+        read_confusion(broken, "strong_1464", 0)
+    assert read_confusion(finished, "strong_1464", 0).to_numpy().trace() == 21 * 91
+
+
+def test_study_by_name(finished):
+    opened = open_results("fabricated", finished.paths.results, finished.config_dir)
+    assert opened.study == finished.study
+    assert opened.paths == finished.paths
