@@ -48,7 +48,7 @@ def _data(args: argparse.Namespace) -> None:
     from weakseg.data.prepare import prepare_data
 
     study, paths = _study(args)
-    prepare_data(study, paths, args.data_root)
+    prepare_data(study, paths, args.data_root, args.config_dir)
 
 
 def _pretrain(args: argparse.Namespace) -> None:

@@ -18,13 +18,15 @@ LISTS = ("train", "train_aug", "val")
 """Lists that every study needs; `crf_val` is made by rule where the folder has none."""
 
 
-def prepare_data(study: Study, paths: StudyPaths, data_root: str | Path | None = None) -> None:
+def prepare_data(
+    study: Study, paths: StudyPaths, data_root: str | Path | None = None, config_dir: str | Path = "config"
+) -> None:
     """Generate, find or download the study's images, check them all, and write `data/manifest.json`.
 
     Raises:
         WeaksegError: what is missing or wrong, by file.
     """
-    root, source = _locate(study, paths, data_root)
+    root, source = _locate(study, paths, data_root, config_dir)
     folder = VocFolder(root)
     for name in LISTS:
         if not folder.has_list(name):
@@ -60,14 +62,16 @@ def prepare_data(study: Study, paths: StudyPaths, data_root: str | Path | None =
     atomic_write_json(paths.manifest, manifest)
 
 
-def _locate(study: Study, paths: StudyPaths, data_root: str | Path | None) -> tuple[Path, str]:
+def _locate(
+    study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path
+) -> tuple[Path, str]:
     dataset = study.dataset
     if dataset.source == "path":
         return resolve_path(str(dataset.path), data_root=data_root, results=paths.root), "configured folder"
     if dataset.source == "download":
         from weakseg.data.download import download_voc
 
-        return download_voc(paths.root / "data"), "downloaded"
+        return download_voc(paths.root / "data", Path(config_dir) / "datasets.yaml"), "downloaded"
     from weakseg.data.scenes import write_scenes
 
     assert dataset.scenes is not None  # the config refuses scenes without their sizes
