@@ -26,7 +26,7 @@ class Project:
     def __init__(self, root: Path, source: Path) -> None:
         self.root = root
         shutil.copy(source / "Snakefile", root)
-        for name in ("workflow", "notebooks", "config", "tests/tiny"):
+        for name in ("workflow", "notebooks", "config", "tests/tiny", "src/weakseg/report/page"):
             shutil.copytree(source / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
         (root / "profiles").symlink_to("workflow/profiles")
         self.environment = {k: v for k, v in os.environ.items() if k != "WEAKSEG_DATA_ROOT"}

@@ -22,6 +22,7 @@ from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
 
 NOTEBOOKS = "notebooks"
+TEMPLATES = "src/weakseg/report"
 SETTINGS = {
     "study": "demo",
     "results": "results",

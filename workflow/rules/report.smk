@@ -49,6 +49,8 @@ rule page:
     """The page as HTML, code cells left out."""
     input:
         executed=FILES.report / "notebooks" / "{page}.ipynb",
+        template=f"{TEMPLATES}/page/index.html.j2",
+        style=f"{TEMPLATES}/page/report.css",
     output:
         html=report(
             FILES.report / "{page}.html",
@@ -65,10 +67,11 @@ rule page:
         runtime=10,
     params:
         folder=lambda wildcards, output: Path(output.html).parent,
+        template=f"--template page --TemplateExporter.extra_template_basedirs={TEMPLATES}",
     message:
         "{wildcards.study}: {wildcards.page}.html"
     shell:
-        "jupyter nbconvert {input.executed} --to html --no-input --output-dir {params.folder}"
+        "jupyter nbconvert {input.executed} --to html --no-input {params.template} --output-dir {params.folder}"
         " --output {wildcards.page}.html > {log} 2>&1"
 
 
@@ -76,6 +79,7 @@ rule index:
     """The page that links to all others."""
     input:
         index_input,
+        style=f"{TEMPLATES}/page/report.css",
     output:
         html=report(
             FILES.report / "index.html",

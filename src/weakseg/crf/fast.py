@@ -16,7 +16,7 @@ unchanged pixels
     off by (w + w_pos) * unchanged at most.
 shared lattices
     A bilateral lattice depends on image, sigma_xy and sigma_rgb, a position lattice on size and sigma_pos; parameter
-    sets that differ in weights are filtered together as columns.
+    sets that differ in weights share them. This changes no bit of the result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,18 +39,18 @@ class Savings:
             are kept apart.
         merged_end: the same for the last update.
         unchanged: largest change of a pixel's Q that waits; 0: every change counts.
-        columns: most columns (parameter sets x labels) filtered together; 0: one parameter set at a time.
+        shared: parameter sets share lattices, and images of a size position lattices.
     """
 
     merged_limit: float = 0.5
     merged_end: float = 0.2
     unchanged: float = 1e-4
-    columns: int = 24
+    shared: bool = True
 
     @staticmethod
     def none() -> "Savings":
         """All savings off (the complement label, which is exact, stays)."""
-        return Savings(merged_limit=0.0, unchanged=0.0, columns=0)
+        return Savings(merged_limit=0.0, unchanged=0.0, shared=False)
 
 
 @dataclass(frozen=True)
@@ -77,63 +77,77 @@ class Marginals:
         return out.reshape(self.shape)
 
 
-# Labels that reach this probability somewhere are kept apart at first; the last entry keeps all.
-_APART = (0.3, 0.03, 0.0)
-# Updates after which labels that have become improbable are merged, and how improbable.
-_MERGE_AFTER = (2, 4)
+# Labels that reach this probability somewhere are kept apart at first, and so often more are added where that failed
+# before all are kept apart.
+_APART = 0.3
+_ATTEMPTS = 4
+# Labels that have become so improbable are merged between updates, if their columns then fill fewer vectors.
 _MERGE_BELOW = 0.1
 
 
-class _Columns:
-    """State of some parameter sets on one pair of lattices."""
+class _TooProbable(Exception):
+    """Merged labels exceeded their limit."""
 
-    def __init__(self, advantage: np.ndarray, sets: Sequence[CRFParams], pair: tuple[Lattice, Lattice]) -> None:
+    def __init__(self, pixels: np.ndarray) -> None:
+        """At these pixels, (n,) bool."""
+        super().__init__()
+        self.pixels = pixels
+
+
+class _State:
+    """Columns of the labels but the base, on a pair of lattices; `names` holds each column's label, -1 for merged."""
+
+    def __init__(self, advantage: np.ndarray, names: list[int], pair: tuple[Lattice, Lattice]) -> None:
         self.advantage = advantage
-        self.sets = sets
+        self.names = names
         self.pair = pair
-        self.splatted = np.zeros((len(sets) * len(advantage), advantage.shape[1]), dtype=np.float32)
+        self.splatted = np.zeros_like(advantage)
         self._shape()
-        self.sums = tuple(np.zeros((self.groups, lat.points * self.lanes), dtype=np.float32) for lat in pair)
+        self.sums = [np.zeros_like(v) for v in self.values]
 
     def _shape(self) -> None:
-        labels, sets = len(self.advantage), len(self.sets)
-        self.lanes = 4 if sets * labels <= 4 else 8
-        self.groups = -(-sets * labels // self.lanes)
+        self.lanes = 4 if len(self.names) <= 4 else 8
+        self.groups = vectors(len(self.names)) // self.lanes
         self.blur, self.update = kernels_of(self.lanes)
-        self.weights = np.array([(p.w, p.w_pos) for p in self.sets], dtype=np.float32)
-        self.column_weights = np.zeros((2, self.groups * self.lanes), dtype=np.float32)
-        self.column_weights[:, : sets * labels] = np.repeat(self.weights.T, labels, axis=1)
-        self.values = tuple(np.empty((self.groups, lat.points * self.lanes), dtype=np.float32) for lat in self.pair)
+        self.values = [np.empty((self.groups, lat.points * self.lanes), dtype=np.float32) for lat in self.pair]
 
-    def merge(self, keep: list[int], into: int, added: list[int]) -> None:
-        """Keep these labels' columns, of which `into` takes the `added` ones up (positions among the labels)."""
-        labels, sets = len(self.advantage), len(self.sets)
-        for k in added:
-            if k != into:
-                merge_column(self.advantage, into, k)
+    def merge(self, top: np.ndarray) -> None:
+        """Merge labels whose largest Q is small, if it makes fewer vectors."""
+        small = [c for c, name in enumerate(self.names) if name >= 0 and top[c] < _MERGE_BELOW]
+        if not small:
+            return
+        into = self.names.index(-1) if -1 in self.names else small[0]
+        keep = [c for c in range(len(self.names)) if c not in small or c == into]
+        if vectors(len(keep)) >= vectors(len(self.names)):
+            return
+        added = [c for c in small if c != into]
+        for c in added:
+            merge_column(self.advantage, into, c)
 
-        def merged(planes: np.ndarray) -> np.ndarray:
-            by_set = planes[: sets * labels].reshape(sets, labels, -1)
-            result = by_set[:, keep]
-            for k in added:
-                if k != into:
-                    result[:, keep.index(into)] += by_set[:, k]
-            return result.reshape(sets * len(keep), -1)
+        def merged(columns: np.ndarray) -> np.ndarray:
+            result = columns[keep]
+            for c in added:
+                result[keep.index(into)] += columns[c]
+            return result
 
-        planes = [
-            merged(s.reshape(self.groups, -1, self.lanes).transpose(0, 2, 1).reshape(self.groups * self.lanes, -1))
-            for s in self.sums
-        ]
-        self.splatted = np.ascontiguousarray(merged(self.splatted))
-        self.advantage = np.ascontiguousarray(self.advantage[keep])
+        # Sums on the lattices are linear in Q, so that they are merged rather than made anew.
+        columns = [s.reshape(self.groups, -1, self.lanes).transpose(0, 2, 1) for s in self.sums]
+        sums = [merged(c.reshape(self.groups * self.lanes, -1)) for c in columns]
+        self.splatted = merged(self.splatted)
+        self.advantage = self.advantage[keep]
+        self.names = [-1 if c == into else self.names[c] for c in keep]
         self._shape()
-        padded = [np.zeros((self.groups * self.lanes, p.shape[1]), dtype=np.float32) for p in planes]
-        for target, source in zip(padded, planes, strict=True):
-            target[: len(source)] = source
-        self.sums = tuple(
-            np.ascontiguousarray(p.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1)).reshape(self.groups, -1)
-            for p in padded
-        )
+        self.sums = []
+        for s in sums:
+            padded = np.zeros((self.groups * self.lanes, s.shape[1]), dtype=np.float32)
+            padded[: len(s)] = s
+            rows = padded.reshape(self.groups, self.lanes, -1).transpose(0, 2, 1)
+            self.sums.append(np.ascontiguousarray(rows).reshape(self.groups, -1))
+
+
+def vectors(columns: int) -> int:
+    """Floats that a lattice point holds for so many columns."""
+    return 4 if columns <= 4 else -(-columns // 8) * 8
 
 
 def marginals(
@@ -143,9 +157,9 @@ def marginals(
     *,
     iterations: int = 10,
     normalization: str = "after",
-    savings: Savings = Savings(),
+    savings: Savings | None = None,
 ) -> Iterator[tuple[int, Marginals]]:
-    """Mean field of one image for several parameter sets, those that share lattices together.
+    """Mean field of one image for several parameter sets, those that share lattices one after the other.
 
     Args:
         unary: (L+1, H, W) float32, finite, below 1e30 in size.
@@ -153,7 +167,7 @@ def marginals(
         sets: parameter sets, in any order.
         iterations: updates.
         normalization: `after` or `symmetric`.
-        savings: what may be left out.
+        savings: what may be left out; None: the default.
 
     Yields:
         (position in `sets`, its marginals), ordered by lattice.
@@ -161,102 +175,81 @@ def marginals(
     Raises:
         WeaksegError: values that are not finite.
     """
-    shape = unary.shape
+    savings = savings or Savings()
+    shape = (unary.shape[0], unary.shape[1], unary.shape[2])
     energy = np.ascontiguousarray(unary.reshape(shape[0], -1))
     log_sum = np.empty(energy.shape[1], dtype=np.float32)
     largest, share, fine = survey(energy, log_sum)
     if not fine:
         raise WeaksegError("CRF: the unary has values that are not finite; clip probabilities before the logarithm")
     base = int(share.argmax())
-    if shape[0] == 1:
-        nothing = np.empty((0, energy.shape[1]), dtype=np.float32)
-        for position in range(len(sets)):
-            yield position, Marginals(nothing, np.empty(0, dtype=np.int64), base, shape, energy, log_sum)
-        return
+    everything = [k for k in range(shape[0]) if k != base]
+    first_kept = [k for k in everything if largest[k] > _APART] if savings.merged_limit > 0 else everything
+
     by_lattice: dict[tuple[float, float, float], list[int]] = {}
     for position, p in enumerate(sets):
         by_lattice.setdefault((p.sigma_xy, p.sigma_rgb, p.sigma_pos), []).append(position)
     for (sigma_xy, sigma_rgb, sigma_pos), positions in by_lattice.items():
-        pair = lattices.bilateral(sigma_xy, sigma_rgb), lattices.position(sigma_pos)
-        waiting = positions
-        for apart in _APART if savings.merged_limit > 0 else (0.0,):
-            kept = [k for k in range(shape[0]) if k != base and (largest[k] > apart or apart == 0)]
-            rest = [k for k in range(shape[0]) if k != base and k not in kept]
-            if len(rest) == 1:
-                kept, rest = sorted(kept + rest), []
-            columns = len(kept) + bool(rest)
-            at_once = max(1, savings.columns // columns)
-            failed: list[int] = []
-            for first in range(0, len(waiting), at_once):
-                block = waiting[first : first + at_once]
-                advantage = np.empty((columns, energy.shape[1]), dtype=np.float32)
+        for position in positions:
+            if not savings.shared:
+                lattices.forget()
+            pair = lattices.bilateral(sigma_xy, sigma_rgb), lattices.position(sigma_pos)
+            kept = first_kept
+            for attempt in range(_ATTEMPTS + 1):
+                rest = [k for k in everything if k not in kept]
+                if len(rest) == 1 or attempt == _ATTEMPTS:
+                    kept, rest = everything, []
+                advantage = np.empty((len(kept) + bool(rest), energy.shape[1]), dtype=np.float32)
                 advantages(energy, log_sum, base, np.array(kept, np.int64), np.array(rest, np.int64), advantage)
-                state = _Columns(advantage, [sets[i] for i in block], pair)
-                names = [*kept, -1] if rest else kept
-                merging = apart == _APART[0] and savings.merged_limit > 0
-                results = _run(state, names, iterations, normalization, savings, merging=merging)
-                for i, result in zip(block, results, strict=True):
-                    if result is None:
-                        failed.append(i)
-                    else:
-                        planes, labels = result
-                        yield i, Marginals(planes, labels, base, shape, energy, log_sum)
-            waiting = failed
-            if not waiting:
+                state = _State(advantage, [*kept, -1] if rest else list(kept), pair)
+                merging = savings.merged_limit > 0 and attempt < _ATTEMPTS
+                try:
+                    planes = _run(state, sets[position], iterations, normalization, savings, merging=merging)
+                except _TooProbable as failure:
+                    # Keep apart what is most probable of the merged where they are too probable together.
+                    others = [k for k in everything if k not in kept]
+                    found = others and np.array(others)[np.unique(energy[others][:, failure.pixels].argmin(0))].tolist()
+                    kept = sorted({*kept, *found}) if found else everything
+                    continue
+                yield position, Marginals(planes, np.array(state.names, dtype=np.int64), base, shape, energy, log_sum)
                 break
 
 
 def _run(
-    state: _Columns, names: list[int], iterations: int, normalization: str, savings: Savings, *, merging: bool
-) -> list[tuple[np.ndarray, np.ndarray] | None]:
-    """(planes, label of each) of each set, or None for a set whose merged labels exceeded the limit."""
+    state: _State, params: CRFParams, iterations: int, normalization: str, savings: Savings, *, merging: bool
+) -> np.ndarray:
+    """Q of the state's columns after all updates, (columns, n) float32."""
     symmetric = normalization == "symmetric"
     n = state.advantage.shape[1]
     # pydensecrf's guard against division by zero; a pixel's own weight keeps the mass well above it.
-    mass = [lattice.mass + np.float32(1e-20) for lattice in state.pair]
-    factors = [1 / np.sqrt(m) if symmetric else 1 / m for m in mass]
+    masses = [lattice.mass + np.float32(1e-20) for lattice in state.pair]
+    factors = [1 / np.sqrt(m) if symmetric else 1 / m for m in masses]
     total = np.zeros((2, n if symmetric else 1), dtype=np.float32)
     if symmetric:
         for row, lattice, factor in zip(total, state.pair, factors, strict=True):
             row[:] = factor * lattice.filter(factor)
-    failed = np.zeros(len(state.sets), dtype=bool)
+    weights = np.array([params.w, params.w_pos], dtype=np.float32)
+    first, second = state.pair
     out = np.empty((0, 0), dtype=np.float32)
     for update in range(iterations + 1):
-        columns = len(state.splatted)
         if update == iterations:
-            out = np.empty((columns, n), dtype=np.float32)
-        top = np.empty(columns, dtype=np.float32)
-        first, second = state.pair
+            out = np.empty_like(state.splatted)
+        top = np.empty(len(state.names), dtype=np.float32)
         state.update(
-            state.advantage, len(state.sets), update > 0,
+            state.advantage, update > 0,
             first.index, first.weight, factors[0], state.values[0], state.sums[0],
             second.index, second.weight, factors[1], state.values[1], state.sums[1],
-            symmetric, total, state.weights, state.splatted, np.float32(savings.unchanged), top, out,
+            symmetric, total, weights, state.splatted, np.float32(savings.unchanged), top, out,
         )  # fmt: skip
-        tops = top.reshape(len(state.sets), -1)
-        if update > 0 and -1 in names:
+        if update > 0 and -1 in state.names:
+            rest = state.names.index(-1)
             limit = savings.merged_end if update == iterations else savings.merged_limit
-            failed |= tops[:, names.index(-1)] > limit
-            if failed.all():
-                return [None] * len(state.sets)
+            if top[rest] > limit:
+                raise _TooProbable((out if out.size else state.splatted)[rest] > limit - savings.unchanged)
         if update == iterations:
             break
-        if merging and update in _MERGE_AFTER:
-            names = _merge(state, names, tops[~failed].max(0))
+        if merging and update > 0:
+            state.merge(top)
         for i in range(2):
-            state.blur(state.sums[i], state.column_weights[i], state.pair[i].chains, state.values[i])
-    labels = np.array(names, dtype=np.int64)
-    by_set = out.reshape(len(state.sets), len(names), n)
-    return [None if bad else (planes, labels) for bad, planes in zip(failed, by_set, strict=True)]
-
-
-def _merge(state: _Columns, names: list[int], top: np.ndarray) -> list[int]:
-    """Merge labels that have become improbable, if it makes fewer vectors; the names of the columns left."""
-    small = [k for k, name in enumerate(names) if name >= 0 and top[k] < _MERGE_BELOW]
-    into = names.index(-1) if -1 in names else (small[0] if small else -1)
-    keep = [k for k in range(len(names)) if k not in small or k == into]
-    columns, left = len(names) * len(state.sets), len(keep) * len(state.sets)
-    if not small or -(-left // 4) >= -(-columns // 4):
-        return names
-    state.merge(keep, into, small)
-    return [-1 if k == into else names[k] for k in keep]
+            state.blur(state.sums[i], weights[i], state.pair[i].chains, state.values[i])
+    return out

@@ -127,19 +127,18 @@ def merge_column(advantage, into, added):
 @lru_cache
 def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiled kernels (blur, update) for values in vectors of 4, 8 or 16 lanes."""
-    zero, load, store, madd, multiply, gather, scatter = operations(lanes, BLOCK)
+    zero, load, store, madd, gather, scatter = operations(lanes, BLOCK)
     width = np.uint64(lanes)
     group_block = np.uint64(lanes * BLOCK)
 
     @njit(nogil=True, cache=True, fastmath=_FAST)
-    def blur(sums, column_weights, chains, values):
-        """values <- blur of column weight times sums; both (groups, points * lanes), 1/2, 1, 1/2 along each chain."""
+    def blur(sums, kernel_weight, chains, values):
+        """values <- blur of kernel_weight * sums; both (groups, points * lanes), 1/2, 1, 1/2 along each chain."""
         half = np.float32(0.5)
         for g in range(sums.shape[0]):
             source, target = sums[g], values[g]
-            scale = load(column_weights, np.uint64(g) * width)
             for p in range(np.uint64(source.size) // width):
-                store(target, np.uint64(p) * width, multiply(load(source, np.uint64(p) * width), scale))
+                store(target, np.uint64(p) * width, madd(zero(), kernel_weight, load(source, np.uint64(p) * width)))
             p = np.uint64(0)
             while p < np.uint64(chains.size):
                 here = np.uint64(chains[p]) * width
@@ -188,31 +187,29 @@ def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     @njit(nogil=True, cache=True, fastmath=_FAST)
     def update(
-        advantage, sets, started, index1, weight1, factor1, values1, sums1, index2, weight2, factor2, values2, sums2,
-        symmetric, total, total_weights, splatted, tolerance, top, out,
+        advantage, started, index1, weight1, factor1, values1, sums1, index2, weight2, factor2, values2, sums2,
+        symmetric, total, weights, splatted, tolerance, top, out,
     ):  # fmt: skip
         """One update of all pixels: slice, softmax, splat of what changed.
 
         Args:
-            advantage: (labels, n) U_base - U_k of the labels but the base.
-            sets: number of parameter sets; columns are (set, label), padded to groups * lanes.
+            advantage: (labels, n) U_base - U_k of the labels but the base; padded to groups * lanes on the lattices.
             started: False for the first call, which takes messages as 0.
             index1, weight1, factor1, values1, sums1: first kernel's lattice: corners, barycentric weights,
                 normalisation (n,), blurred weighted values and sums to splat to, (groups, points * lanes).
             symmetric: factors enter before filtering, too.
             total: (2, n) message of all labels together for a weight of 1, a kernel, where symmetric; else unused.
-            total_weights: (sets, 2) weights of the kernels.
-            splatted: (columns, n) what the sums hold; Q that differs by at most `tolerance` is not splatted anew.
-            top: (columns,) is filled with the largest Q.
-            out: (columns, n) is filled with Q where it is not empty, in place of splatting.
+            weights: (2,) weights of the kernels.
+            splatted: (labels, n) what the sums hold; Q that differs by at most `tolerance` is not splatted anew.
+            top: (labels,) is filled with the largest Q.
+            out: (labels, n) is filled with Q where it is not empty, in place of splatting.
 
         Returns:
             Number of pixels splatted.
         """
         labels, n = advantage.shape
         groups = values1.shape[0]
-        columns = sets * labels
-        planes = np.empty(groups * lanes * BLOCK, np.float32)
+        planes = np.zeros(groups * lanes * BLOCK, np.float32)
         base = np.empty(BLOCK, np.float32)
         most = np.empty(BLOCK, np.float32)
         change = np.empty(BLOCK, np.float32)
@@ -229,51 +226,49 @@ def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
                         first, size, planes, at,
                     )  # fmt: skip
             change[:] = 0
-            for s in range(sets):
-                # Message of the base label: the total less the others'.
-                w1, w2 = total_weights[s, 0], total_weights[s, 1]
-                if not started:
-                    base[:] = 0
-                    planes[s * labels * BLOCK : (s + 1) * labels * BLOCK] = 0
-                elif symmetric:
-                    total1, total2 = total[0, first : first + size], total[1, first : first + size]
-                    for b in range(size):
-                        base[b] = w1 * total1[b] + w2 * total2[b]
-                else:
-                    base[:] = w1 + w2
-                for k in range(labels):
-                    row = planes[(s * labels + k) * BLOCK : (s * labels + k) * BLOCK + size]
-                    for b in range(size):
-                        base[b] -= row[b]
-                most[:] = 0  # the base's own exponent
-                for k in range(labels):
-                    row = planes[(s * labels + k) * BLOCK : (s * labels + k) * BLOCK + size]
-                    ahead = advantage[k, first : first + size]
-                    for b in range(size):
-                        row[b] += ahead[b] - base[b]
-                        most[b] = max(most[b], row[b])
+            # Message of the base label: the total less the others'.
+            w1, w2 = weights[0], weights[1]
+            if not started:
+                base[:] = 0
+                planes[: labels * BLOCK] = 0
+            elif symmetric:
+                total1, total2 = total[0, first : first + size], total[1, first : first + size]
                 for b in range(size):
-                    base[b] = exp_negative(-most[b])
-                for k in range(labels):
-                    row = planes[(s * labels + k) * BLOCK : (s * labels + k) * BLOCK + size]
-                    for b in range(size):
-                        row[b] = exp_negative(row[b] - most[b])
-                        base[b] += row[b]
+                    base[b] = w1 * total1[b] + w2 * total2[b]
+            else:
+                base[:] = w1 + w2
+            for k in range(labels):
+                row = planes[k * BLOCK : k * BLOCK + size]
                 for b in range(size):
-                    base[b] = np.float32(1) / base[b]
-                for k in range(labels):
-                    c = s * labels + k
-                    row = planes[c * BLOCK : c * BLOCK + size]
-                    before = splatted[c, first : first + size]
-                    largest = np.float32(0)
-                    for b in range(size):
-                        row[b] *= base[b]
-                        largest = max(largest, row[b])
-                        change[b] = max(change[b], abs(row[b] - before[b]))
-                    top[c] = max(top[c], largest)
+                    base[b] -= row[b]
+            most[:] = 0  # the base's own exponent
+            for k in range(labels):
+                row = planes[k * BLOCK : k * BLOCK + size]
+                ahead = advantage[k, first : first + size]
+                for b in range(size):
+                    row[b] += ahead[b] - base[b]
+                    most[b] = max(most[b], row[b])
+            for b in range(size):
+                base[b] = exp_negative(-most[b])
+            for k in range(labels):
+                row = planes[k * BLOCK : k * BLOCK + size]
+                for b in range(size):
+                    row[b] = exp_negative(row[b] - most[b])
+                    base[b] += row[b]
+            for b in range(size):
+                base[b] = np.float32(1) / base[b]
+            for k in range(labels):
+                row = planes[k * BLOCK : k * BLOCK + size]
+                before = splatted[k, first : first + size]
+                largest = np.float32(0)
+                for b in range(size):
+                    row[b] *= base[b]
+                    largest = max(largest, row[b])
+                    change[b] = max(change[b], abs(row[b] - before[b]))
+                top[k] = max(top[k], largest)
             if out.size > 0:
-                for c in range(columns):
-                    out[c, first : first + size] = planes[c * BLOCK : c * BLOCK + size]
+                for k in range(labels):
+                    out[k, first : first + size] = planes[k * BLOCK : k * BLOCK + size]
                 continue
             here = np.int32(0)
             for b in range(size):
@@ -282,9 +277,9 @@ def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
             if here == 0:
                 continue
             count += here
-            for c in range(columns):
-                row = planes[c * BLOCK : c * BLOCK + size]
-                before = splatted[c, first : first + size]
+            for k in range(labels):
+                row = planes[k * BLOCK : k * BLOCK + size]
+                before = splatted[k, first : first + size]
                 for b in range(size):
                     value = row[b]
                     row[b] = value - before[b]

@@ -84,6 +84,12 @@ class Lattices:
         self._keep = keep
         self._bilateral: OrderedDict[tuple[float, float], Lattice] = OrderedDict()
 
+    def forget(self) -> None:
+        """Drop all lattices, the shared ones too."""
+        self._bilateral.clear()
+        with self._lock:
+            self._shared.clear()
+
     def bilateral(self, sigma_xy: float, sigma_rgb: float) -> Lattice:
         """The bilateral lattice of these widths."""
         key = (float(sigma_xy), float(sigma_rgb))

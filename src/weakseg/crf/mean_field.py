@@ -122,11 +122,11 @@ def _fast(
     normalization: Normalization,
     savings: "Savings | None",
 ) -> "Iterator[tuple[int, Marginals]]":
-    from weakseg.crf.fast import Savings, marginals
+    from weakseg.crf.fast import marginals
     from weakseg.crf.lattice import Lattices
 
     return marginals(
-        unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings or Savings()
+        unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings
     )
 
 

@@ -37,7 +37,6 @@ class Operations(NamedTuple):
     load: Any
     store: Any
     madd: Any
-    multiply: Any
     gather: Any
     scatter: Any
 
@@ -102,13 +101,6 @@ def operations(lanes: int, stride: int) -> Operations:
         return vector(vector, types.float32, vector), generate
 
     @intrinsic
-    def multiply(typingctx, a, b):
-        def generate(context, builder, signature, arguments):
-            return builder.fmul(*arguments, flags=_FAST)
-
-        return vector(vector, vector), generate
-
-    @intrinsic
     def gather(typingctx, array, offset):
         """Lane c from offset + c * stride."""
 
@@ -135,4 +127,4 @@ def operations(lanes: int, stride: int) -> Operations:
 
         return types.void(array, types.uint64, vector), generate
 
-    return Operations(zero, load, store, madd, multiply, gather, scatter)
+    return Operations(zero, load, store, madd, gather, scatter)

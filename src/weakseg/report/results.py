@@ -42,7 +42,14 @@ class StudyResults:
 
 
 def open_results(study: str, results: str | Path = "results", config_dir: str | Path = "config") -> StudyResults:
-    """The results of a study by name."""
+    """The results of a study by name or YAML file.
+
+    Raises:
+        WeaksegError: a parameter is not set, or a configuration file cannot be used.
+    """
+    for name, value in (("study", study), ("results", results), ("config_dir", config_dir)):
+        if value is None:
+            raise WeaksegError(f"parameter {name} is not set; run the notebook with papermill -p {name} VALUE")
     loaded = load_study(study, config_dir)
     return StudyResults(
         loaded, study_experiments(loaded, config_dir), StudyPaths(loaded.name, Path(results)), Path(config_dir)

@@ -1,0 +1,143 @@
+"""Figures show the figures they are given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.patches import Rectangle
+
+from weakseg.labels import CLASSES, palette
+from weakseg.report import figures
+from weakseg.report.results import read_grids, read_logs, read_per_class
+from weakseg.report.tables import read_table
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.rc_context():
+        figures.set_style()
+        yield
+    plt.close("all")
+
+
+def lines_of(axes):
+    return [np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float) for line in axes.get_lines()]
+
+
+def drawn(axes, wanted):
+    return any(line.shape == np.shape(wanted) and np.allclose(line, wanted) for line in lines_of(axes))
+
+
+def test_curve_is_the_table(finished):
+    axes = figures.iou_against_strong(read_table(finished.paths, "table1"), 20).axes[0]
+    strong = [3, 7, 10, 14, 20]
+    assert drawn(axes, np.column_stack([strong, [40, 45, 46.5, 48, 50]]))
+    assert drawn(axes, np.column_stack([strong, [47.6, 56.9, 59.8, 62.0, 64.6]]))
+    # Weak lines stand at 0, EM-Adapt with its spread; strong training on all images is a level.
+    assert drawn(axes, [[0, 31]])
+    assert drawn(axes, [[0, 38.2]])
+    assert drawn(axes, [[0, 55], [1, 55]])
+    assert drawn(axes, [[0, 67.6], [1, 67.6]])
+    # Strong training on train alone and the line with fewer weak images stand beside the curve's end.
+    assert drawn(axes, [[20 + 1.5 * 0.014 * 20, 47]])
+    assert drawn(axes, [[20 - 1.5 * 0.014 * 20, 49]])
+    assert not drawn(axes, [[0, 0]])
+
+
+def test_curve_with_a_few_lines(finished):
+    table = read_table(finished.paths, "table1").set_index("experiment", drop=False)
+    for chosen in (["em_adapt_weak"], ["strong_10582"], ["em_fixed_semi_500"], ["strong_1464", "em_adapt_weak"]):
+        assert figures.iou_against_strong(table.loc[chosen], 20).axes
+
+
+def test_bars_are_the_table(finished):
+    table = read_table(finished.paths, "table1")
+    axes = figures.table_bars(table).axes[0]
+    widths = [patch.get_width() for patch in axes.patches]
+    assert widths == [*table["published_iou"], *table["iou_crf_mean"], *table["iou_dcnn_mean"]]
+
+
+def test_heatmaps_frame_the_winner(finished):
+    grid = read_grids(finished)
+    figure = figures.crf_heatmaps(grid)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 14
+    frames = [patch for patch in shown[0].patches if isinstance(patch, Rectangle)]
+    # Columns are sigma_rgb 3, 5, 9, rows sigma_xy 50, 70; the winner has 5 and 70.
+    assert [frame.get_xy() for frame in frames] == [(1, 1)]
+    assert [text.get_text() for text in shown[0].texts] == ["18.5", "19.5", "17.5", "19.0", "20.0", "18.0"]
+
+
+def test_training_has_a_column_a_kind(finished):
+    figure = figures.training_curves(read_logs(finished))
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["Image-level labels", "Both", "Pixel labels"]
+    # Four weak experiments, one of them with three seeds.
+    assert len(figure.axes[0].get_lines()) == 6
+    assert [text.get_text() for text in figure.axes[5].texts] == ["no E-step"]
+
+
+def test_training_of_one_kind(finished):
+    logs = read_logs(finished)
+    assert len(figures.training_curves(logs[logs["kind"] == "strong"]).axes) == 3
+
+
+def test_class_figures(finished):
+    per_class = read_per_class(finished)
+    heat = figures.per_class_heatmap(per_class).axes[0]
+    # Mean over the three seeds of EM-Adapt: background 31 - 10.
+    assert heat.texts[2 * 21].get_text() == "21"
+    assert heat.get_xticklabels()[0].get_text() == "background (1)"
+    labels = ["EM-Adapt (Weak)", "Strong 10,582"]
+    bars = figures.per_class_bars(per_class, labels).axes[0]
+    heights = [patch.get_height() for container in bars.containers[:2] for patch in getattr(container, "patches", [])]
+    assert heights[:2] == pytest.approx([21, 22])
+    assert bars.patches[0].get_facecolor()[:3] == pytest.approx(
+        tuple(int(figures.method_colour("EM-Adapt (Weak)")[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    )
+
+
+def test_confusion_is_by_true_class():
+    counts = np.zeros((21, 21))
+    counts[3, 3], counts[3, 8] = 30, 10
+    mesh = figures.confusion_figure(counts).axes[0].collections[0]
+    shares = np.asarray(mesh.get_array()).reshape(21, 21)
+    assert (shares[3, 3], shares[3, 8], shares.sum()) == (75, 25, 100)
+
+
+def test_methods_have_different_colours():
+    assert len(set(figures.METHOD_COLOURS.values())) == len(figures.METHOD_COLOURS)
+    assert figures.method_colour("Strong 1,464") == figures.METHOD_COLOURS["Strong"]
+    assert figures.method_colour("another") == "#000000"
+
+
+def test_label_maps_in_colour():
+    labels = np.array([[0, 15, 255]], dtype=np.uint8)
+    assert figures.colour_labels(labels).tolist() == [[[0, 0, 0], palette()[15].tolist(), [255, 255, 255]]]
+    photo = np.full((1, 3, 3), 100, dtype=np.uint8)
+    over = figures.colour_labels(labels, photo)
+    assert over.dtype == np.uint8
+    assert over[0, 0].tolist() == [round(110 + 100 * 145 / 255)] * 3
+    assert over[0, 1].tolist() == [round(0.78 * value + 22) for value in palette()[15].tolist()]
+    assert over[0, 2].tolist() == [255, 255, 255]
+
+
+def test_pictures_have_their_places():
+    photo = np.full((4, 6, 3), 50, dtype=np.uint8)
+    truth, plain, smooth = (np.full((4, 6), label, dtype=np.uint8) for label in (1, 2, 255))
+    figure = figures.qualitative_grid([[photo, truth, plain, smooth]], ["A"], [["id", "truth", "p", "s"]])
+    captions = [axes.get_xlabel() for axes in figure.axes]
+    assert captions == ["id", "p", "truth", "s"]  # two lines: photo and plain map, truth and smooth map
+    assert np.array_equal(figure.axes[0].images[0].get_array(), photo)
+    assert np.array_equal(figure.axes[1].images[0].get_array(), figures.colour_labels(plain, photo))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["without CRF", "", "with CRF", ""]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [CLASSES[1], CLASSES[2], "void"]
+
+
+def test_no_figure_reads_the_order_of_rows(finished):
+    """What is shown does not depend on how a file happens to be sorted."""
+    table = read_table(finished.paths, "table1")
+    semi = table["experiment"].str.contains("semi")
+    turned = pd.concat([table[~semi], table[semi][::-1]])
+    first, second = (figures.iou_against_strong(frame, 20).axes[0] for frame in (table, turned))
+    curve = np.column_stack([[3, 7, 10, 14, 20], [40, 45, 46.5, 48, 50]])
+    assert drawn(first, curve) and drawn(second, curve)
