@@ -102,7 +102,9 @@ def main() -> None:
 
         whole = median_ms(step, 3)
         part = median_ms(lambda: em_adapt(*maps, **PORTIONS, rounds=5), 15)
-        print(f"VGG-16 LargeFOV, forward and backward of 2 crops of 321: {whole:.0f} ms; em_adapt on them: {part:.2f} ms")
+        print(
+            f"VGG-16 LargeFOV, forward and backward of 2 crops of 321: {whole:.0f} ms; em_adapt on them: {part:.2f} ms"
+        )
         print(f"  the E-step is {100 * part / whole:.2f} % of the step")
 
 

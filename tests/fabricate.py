@@ -43,7 +43,14 @@ def make_study(root: Path, **changes) -> Study:
         "description": "Coloured rectangles.",
         "dataset": {"name": "rectangles", "source": "path", "path": str(root)},
         "network": {"trunk": "tiny", "head_channels": 8, "crop_px": 33, "skip_classifier": True},
-        "solver": {"iterations": 6, "batch": 4, "batch_strong": 2, "batch_weak": 2, "checkpoint_iterations": 2, "lr": 0.01},
+        "solver": {
+            "iterations": 6,
+            "batch": 4,
+            "batch_strong": 2,
+            "batch_weak": 2,
+            "checkpoint_iterations": 2,
+            "lr": 0.01,
+        },
         "crf": {"coarse": {"w": [2, 4], "sigma_xy": [10], "sigma_rgb": [5]}, "refine_rounds": 0, "iterations": 2},
         **changes,
     }

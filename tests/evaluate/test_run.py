@@ -58,7 +58,7 @@ def done(tmp_path_factory):
 
 
 def test_scores_through_the_cache_equal_those_of_the_whole_network(done):
-    study, paths, run = done
+    _study, paths, run = done
     model, facts = load_model(run.model)
     store, folder = ScoreStore(run.scores), open_data(paths.manifest)
     from weakseg.model.inputs import network_input
@@ -73,10 +73,12 @@ def test_scores_through_the_cache_equal_those_of_the_whole_network(done):
 
 
 def test_crf_search_equals_a_plain_loop_over_mean_field(done):
-    study, paths, run = done
+    _study, paths, run = done
     store, folder, ids = ScoreStore(run.scores), open_data(paths.manifest), held_out(paths.manifest)
     grid = pd.read_csv(run.crf_grid)
-    assert list(grid["stage"].unique()) == ["coarse", "fine"] and len(grid) == len(grid.drop_duplicates(["w", "sigma_xy"]))
+    assert list(grid["stage"].unique()) == ["coarse", "fine"] and len(grid) == len(
+        grid.drop_duplicates(["w", "sigma_xy"])
+    )
     for row in grid.itertuples():
         params = CRFParams(row.w, row.sigma_xy, row.sigma_rgb, row.w_pos, row.sigma_pos)
         total = np.zeros((21, 21), dtype=int)
@@ -127,7 +129,7 @@ def test_a_killed_search_does_not_try_again_what_it_knows(done, tmp_path, monkey
 
 
 def test_metrics_follow_from_the_label_pngs(done):
-    study, paths, run = done
+    _study, paths, run = done
     folder = open_data(paths.manifest)
     metrics = json.loads(run.metrics.read_text())
     tuned = set(held_out(paths.manifest))
@@ -175,7 +177,7 @@ def test_photos_that_cannot_be_used_are_named_before_any_is_labelled(done, tmp_p
         segment_images(run.root, [photo, tmp_path / "none.jpg"], tmp_path / "out")
     torn = tmp_path / "torn.jpg"
     torn.write_bytes(photo.read_bytes()[:200])
-    with pytest.raises(WeaksegError, match="torn.jpg"):
+    with pytest.raises(WeaksegError, match=r"torn\.jpg"):
         segment_images(run.root, [torn], tmp_path / "out")
     with pytest.raises(WeaksegError, match="train the run"):
         segment_images(tmp_path, [photo], tmp_path / "out")

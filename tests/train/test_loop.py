@@ -78,7 +78,14 @@ def test_another_seed_or_setting_gives_another_run(voc, tmp_path):
 
 
 def test_strong_training_overfits_a_few_images(voc, tmp_path):
-    solver = {"iterations": 60, "batch": 4, "lr": 0.02, "schedule": "poly", "head_lr_multiplier": 3, "fc8_lr_multiplier": 3}
+    solver = {
+        "iterations": 60,
+        "batch": 4,
+        "lr": 0.02,
+        "schedule": "poly",
+        "head_lr_multiplier": 3,
+        "fc8_lr_multiplier": 3,
+    }
     study = make_study(voc, solver=solver)
     paths = prepare(study, tmp_path)
     train_run(study, STRONG, 0, paths)

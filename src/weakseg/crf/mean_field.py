@@ -125,9 +125,7 @@ def _fast(
     from weakseg.crf.fast import marginals
     from weakseg.crf.lattice import Lattices
 
-    return marginals(
-        unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings
-    )
+    return marginals(unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings)
 
 
 def _check(unary: np.ndarray, image: np.ndarray, iterations: int, normalization: str) -> None:

@@ -62,9 +62,7 @@ def prepare_data(
     atomic_write_json(paths.manifest, manifest)
 
 
-def _locate(
-    study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path
-) -> tuple[Path, str]:
+def _locate(study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path) -> tuple[Path, str]:
     dataset = study.dataset
     if dataset.source == "path":
         return resolve_path(str(dataset.path), data_root=data_root, results=paths.root), "configured folder"

@@ -24,7 +24,7 @@ HELD_OUT_SHARE = 0.1
 """Share of the images on which the accuracy is measured."""
 
 
-def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: int = 32, lr: float = 2e-3) -> None:
+def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 10, batch: int = 32, lr: float = 2e-3) -> None:
     """Train the study's trunk to name the object of single-object images; write its weights to `paths.pretrained`.
 
     Classification of the last map, pooled half by its mean and half by its maximum, by AdamW with a rate that rises
@@ -87,7 +87,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
             losses.append(float(loss.detach()))
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         rows.append((epoch + 1, float(np.mean(losses)), rate, round(time.monotonic() - started, 1)))
     bar.close()
     trunk.eval()
