@@ -95,7 +95,7 @@ def _facts(results: StudyResults) -> str:
         "Training": f"{counts['train_aug']:,} images, {counts['train']:,} of them in train",
         "Evaluation": f"{counts['val']:,} images in val, {counts['crf_val']:,} held out for the CRF",
         "Network": network_text(results),
-        "Runs": f"{len(runs)} of {len(results.experiments)} experiments",
+        "Runs": f"{len(runs)}, of {len(results.experiments)} experiments",
     }
     items = "\n".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     return f'<dl class="facts">\n{items}\n</dl>'
