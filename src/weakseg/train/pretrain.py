@@ -93,7 +93,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 10, batch: 
     trunk.eval()
     with torch.no_grad():
         hits = [(logits(inputs[part]).argmax(1) == targets[part]).float() for part in test.split(256)]
-    accuracy = float(torch.cat(hits).mean()) if hits else None
+    accuracy = float(torch.cat(hits).mean()) if held_out else None
     shown = "no image held out" if accuracy is None else f"held-out accuracy {100 * accuracy:.1f} %"
     print(f"pre-training: {len(train)} images, {shown}")
     with atomic_path(paths.pretrained.with_name("pretrain_log.csv")) as temporary, temporary.open("w") as stream:
