@@ -24,7 +24,7 @@ HELD_OUT_SHARE = 0.1
 """Share of the images on which the accuracy is measured."""
 
 
-def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 10, batch: int = 32, lr: float = 2e-3) -> None:
+def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: int = 32, lr: float = 2e-3) -> None:
     """Train the study's trunk to name the object of single-object images; write its weights to `paths.pretrained`.
 
     Classification of the last map, pooled half by its mean and half by its maximum, by AdamW with a rate that rises
