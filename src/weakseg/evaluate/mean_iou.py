@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,8 +236,3 @@ class _fresh_folder:
             self.path.rename(self.target)
         else:
             shutil.rmtree(self.path, ignore_errors=True)
-
-
-def merge(confusions: Iterable[np.ndarray]) -> np.ndarray:
-    """One confusion matrix of several."""
-    return np.sum(list(confusions), axis=0)

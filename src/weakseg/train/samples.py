@@ -20,7 +20,6 @@ from weakseg.data.transforms import (
     present_labels,
     random_window,
     scale_labels,
-    scaled_size,
 )
 from weakseg.data.voc import VocFolder
 from weakseg.labels import IGNORE
@@ -208,10 +207,3 @@ class Bundles:
             finally:
                 for future in waiting:
                     future.cancel()
-
-
-def map_size(size: tuple[int, int], network: Network) -> tuple[int, int]:
-    """Rows and columns of the score map of a whole photo of this size in pixels."""
-    height, width = scaled_size(size, network.image_scale)
-    stride = network.output_stride
-    return (padded_size(height, stride) - 1) // stride + 1, (padded_size(width, stride) - 1) // stride + 1
