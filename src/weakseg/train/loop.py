@@ -225,7 +225,7 @@ def train_run(
                 "loader_wait": wait / (now - last_time),
             }
         )
-        last_time = waited = now
+        last_time = now
         bar.update()
         rate = rows[-1]["images_per_s"]
         bar.set_postfix(loss=f"{rows[-1]['loss']:.3f}", images_per_s=f"{rate:.0f}", refresh=False)
@@ -241,6 +241,7 @@ def train_run(
         if done == stop_after:
             bar.close()
             return
+        waited = time.perf_counter()
     bar.close()
     if writer is not None:
         writer.close()
