@@ -72,13 +72,14 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
     """Try the study's grids on the held-out images; write every combination to crf_grid.csv and the best to crf.json.
 
     The criterion is mean IOU from one confusion matrix over the held-out images (Chen et al. 2015, section 4); of
-    equal ones the first tried wins. What was tried before a kill is kept beside the result, under the hash of scores
-    and images, and not tried again.
+    equal ones the first tried wins. What was tried before a kill is kept beside the result, under the hash of scores,
+    photos and masks, and not tried again.
     """
     search = study.crf
     folder = open_data(paths.manifest)
     ids = held_out(paths.manifest)[: search.images]
-    key = sha256_json([sha256_file(run.scores), ids, search.iterations])
+    inputs = [run.scores, *(path for i in ids for path in (folder.image_path(i), folder.mask_path(i)))]
+    key = sha256_json([[sha256_file(path) for path in inputs], ids, search.iterations])
     partial = run.root / "resume" / f"crf-{key[:16]}.json"
     known: dict[str, float] = json.loads(partial.read_text(encoding="utf-8")) if partial.exists() else {}
     rows: list[dict[str, float | str]] = []
@@ -124,7 +125,7 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
 
 
 def _name(values: dict[str, float | str]) -> str:
-    return "/".join(f"{float(values[k]):g}" for k in ("w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos"))
+    return "/".join(repr(float(values[k])) for k in ("w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos"))
 
 
 def _best(rows: list[dict[str, float | str]]) -> CRFParams:

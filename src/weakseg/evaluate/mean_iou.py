@@ -131,7 +131,7 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
     """Label val with and without the CRF and write metrics, per-class IOU, confusion matrices and label PNGs.
 
     Everything is reported on the whole of val (the paper's protocol) and on val without the held-out images on which
-    the CRF was tuned.
+    the CRF was tuned. Where every image is held out, the latter has no IOU (null, an empty field).
     """
     run = paths.run(experiment.id, seed)
     folder = open_data(paths.manifest)
@@ -144,7 +144,7 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
         for part in ("val", "untuned_val")
     }
     images_with = np.zeros(NUM_LABELS, dtype=int)
-    labeller = _Labeller(run.scores, folder.root, params, study.crf.iterations)
+    labeller = _Labeller(run.scores, folder.root, params, int(crf_facts["iterations"]))
     with _fresh_folder(run.labels(crf=True)) as crf_folder, _fresh_folder(run.labels(crf=False)) as dcnn_folder:
         for image_id, plain, smooth in parallel_map(labeller, ids, processes=threads, description="CRF of val"):
             truth = folder.labels(image_id)
@@ -169,10 +169,11 @@ def _write_results(
     tuned: set[str],
     crf_facts: dict[str, Any],
 ) -> None:
+    counts = {"val": len(ids), "untuned_val": len(set(ids) - tuned)}
     columns: dict[str, Any] = {"class": list(CLASSES)}
     for (name, part), matrix in confusions.items():
         suffix = "" if part == "val" else "_untuned_val"
-        columns[f"iou_{name}{suffix}"] = (100 * iou(matrix)).round(3)
+        columns[f"iou_{name}{suffix}"] = (100 * iou(matrix)).round(3) if counts[part] else None
     columns["images"] = images_with
     with atomic_path(run.per_class) as temporary:
         pd.DataFrame(columns).to_csv(temporary, index=False)
@@ -195,9 +196,12 @@ def _write_results(
             "train_seconds": config["train_seconds"],
             "config_hash": config["hash"],
             "crf_params": crf_facts,
-            "images": {"val": len(ids), "untuned_val": len(set(ids) - tuned)},
+            "images": counts,
             **{
-                name: {part: {"iou": round(mean_iou(confusions[name, part]), 4)} for part in ("val", "untuned_val")}
+                name: {
+                    part: {"iou": round(mean_iou(confusions[name, part]), 4) if count else None}
+                    for part, count in counts.items()
+                }
                 for name in ("dcnn", "crf")
             },
         },

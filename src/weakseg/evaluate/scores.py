@@ -68,11 +68,21 @@ class ScoreStore:
 def write_scores(
     path: str | Path, maps: Iterable[tuple[str, tuple[int, int], np.ndarray]], *, stride: int, image_scale: float
 ) -> None:
-    """Write a store in one step from (image id, photo size (H, W), map (L+1, h, w))."""
+    """Write a store in one step from (image id, photo size (H, W), map (L+1, h, w)).
+
+    Raises:
+        WeaksegError: values that are not finite in half precision.
+    """
     tensors: dict[str, np.ndarray] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for image_id, size, scores in maps:
-        tensors[image_id] = np.ascontiguousarray(scores, dtype=np.float16)
+        with np.errstate(over="ignore"):  # reported below
+            tensors[image_id] = np.ascontiguousarray(scores, dtype=np.float16)
+        if not np.isfinite(tensors[image_id]).all():
+            raise WeaksegError(
+                f"{path}: scores of image {image_id} are not finite in half precision; train the run again, with a "
+                "lower learning rate if it diverged"
+            )
         sizes[image_id] = size
     facts: dict[str, Any] = {"stride": stride, "image_scale": image_scale, "sizes": sizes}
     with atomic_path(path) as temporary:
@@ -104,8 +114,8 @@ def score_run(study: Study, experiment: Experiment, seed: int, paths: StudyPaths
                 size = (image.shape[0], image.shape[1])
                 inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
                 scores = model(inputs.to(device))
-            if scores.shape[1] != NUM_LABELS or not torch.isfinite(scores).all():
-                raise WeaksegError(f"{run.model}: scores of {image_id} are not finite or not of {NUM_LABELS} labels")
+            if scores.shape[1] != NUM_LABELS:
+                raise WeaksegError(f"{run.model}: scores of {scores.shape[1]} labels; {NUM_LABELS} are evaluated")
             yield image_id, size, scores[0].cpu().numpy()
 
     write_scores(run.scores, maps(), stride=network.output_stride, image_scale=network.image_scale)

@@ -62,7 +62,7 @@ def segment_images(
         else:
             labels = label_map(unary_from_scores(scores), image, params, iterations=iterations)
         write_index_png(target, labels)
-        with atomic_path(target.with_name(f"{target.stem}_overlay.jpg")) as temporary:
+        with atomic_path(_overlay_path(target)) as temporary:
             Image.fromarray(overlay(image, labels)).save(temporary, quality=90)
 
 
@@ -78,19 +78,30 @@ def _targets(images: list[Path], out: Path, *, overwrite: bool) -> dict[Path, Pa
     if doubled := [name for name, count in names.items() if count > 1]:
         raise WeaksegError(f"two photos are named {doubled[0]}; their results would have one name. Rename one")
     targets = {Path(path): out / f"{Path(path).stem}.png" for path in images}
+    photos = {path.resolve() for path in targets}
     for path, target in targets.items():
         if not path.is_file():
             raise WeaksegError(f"{path}: no such photo")
-        if target.resolve() == path.resolve():
-            raise WeaksegError(f"{path}: its result would replace it; choose another --out")
-        if target.exists() and not overwrite:
-            raise WeaksegError(f"{target}: there is a result of this name; pass --overwrite or choose another --out")
+        for result in (target, _overlay_path(target)):
+            if result.resolve() in photos:
+                raise WeaksegError(f"{result}: a result of {path} would replace this photo; choose another --out")
+            if result.exists() and not overwrite:
+                raise WeaksegError(f"{result}: there is a file of this name; pass --overwrite or choose another --out")
     return targets
+
+
+def _overlay_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}_overlay.jpg")
 
 
 def _read_photo(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
+            return np.array(upright.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise WeaksegError(f"{path}: too large ({error}); scale the photo down") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise WeaksegError(f"{path}: not a readable image, perhaps truncated ({error})") from error
