@@ -31,6 +31,17 @@ for table in TABLES:
             CHOSEN.table(table),
 
 
+for page in SHOWN_PAGES:
+    if page not in TABLES:
+
+        rule:
+            """One page of the configured study's report."""
+            name:
+                page
+            input:
+                CHOSEN.report / f"{page}.html",
+
+
 for row in EXPERIMENTS:
 
     rule:

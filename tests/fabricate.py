@@ -8,6 +8,7 @@ from PIL import Image
 
 from weakseg.config import Study
 from weakseg.data.voc import write_index_png
+from weakseg.labels import CLASSES
 from weakseg.paths import StudyPaths
 
 COLOURS = {0: (90, 90, 90), 1: (220, 40, 40), 2: (40, 200, 60), 3: (50, 70, 230)}
@@ -55,6 +56,32 @@ def make_study(root: Path, **changes) -> Study:
         **changes,
     }
     return Study.model_validate(sections)
+
+
+def write_xml(path: Path, *objects: tuple) -> Path:
+    """A VOC annotation with objects as (name, xmin, ymin, xmax, ymax), in VOC's coordinates, each with a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(
+        f"<object><name>{name}</name><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part><bndbox>"
+        f"<xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for name, a, b, c, d in objects
+    )
+    path.write_text(f"<annotation>{text}</annotation>", encoding="utf-8")
+    return path
+
+
+def write_voc_boxes(root: Path) -> Path:
+    """Add to `write_voc`'s folder the XML boxes of each label's pixels, one box a label."""
+    for path in sorted((root / "SegmentationClassAug").glob("*.png")):
+        labels = np.array(Image.open(path))
+        things = []
+        for label in range(1, 4):
+            rows, columns = np.nonzero(labels == label)
+            if len(rows):
+                corners = (columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
+                things.append((CLASSES[label], *corners))
+        write_xml(root / "Annotations" / f"{path.stem}.xml", *things)
+    return root
 
 
 def prepare(study: Study, results: Path) -> StudyPaths:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from weakseg.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file, sha256_json
+from weakseg.files import atomic_path, atomic_write_json, atomic_write_text, fresh_folder, sha256_file, sha256_json
 
 
 def test_target_appears_only_when_the_block_has_ended(tmp_path: Path) -> None:
@@ -53,3 +53,15 @@ def test_hash_of_a_value_knows_values_not_orders_of_keys() -> None:
     assert sha256_json({"a": 1, "b": [1, 2]}) == sha256_json({"b": [1, 2], "a": 1})
     assert sha256_json({"a": [1, 2]}) != sha256_json({"a": [2, 1]})
     assert sha256_json({"a": 1}) != sha256_json({"a": "1"})
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "labels"
+    with pytest.raises(RuntimeError), fresh_folder(target) as folder:
+        (folder / "a.png").write_text("half")
+        raise RuntimeError("killed")
+    assert not target.exists() and not list(tmp_path.iterdir())
+    for content in ("first", "second"):
+        with fresh_folder(target) as folder:
+            (folder / f"{content}.png").write_text(content)
+    assert [path.name for path in target.iterdir()] == ["second.png"]

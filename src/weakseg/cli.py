@@ -65,6 +65,45 @@ def _annotate(args: argparse.Namespace) -> None:
     write_image_labels(paths.manifest, paths.image_labels)
 
 
+def _boxes(args: argparse.Namespace) -> None:
+    from weakseg.annotations.boxes import write_boxes
+
+    _, paths = _study(args)
+    write_boxes(paths.manifest, paths.boxes)
+
+
+def _bbox_rect(args: argparse.Namespace) -> None:
+    from weakseg.annotations.bbox_rect import write_bbox_rect
+
+    _, paths = _study(args)
+    write_bbox_rect(paths.manifest, paths.boxes, paths.box_maps("bbox_rect"))
+
+
+def _tune_boxes(args: argparse.Namespace) -> None:
+    from weakseg.evaluate.box_search import tune_bbox_seg
+
+    tune_bbox_seg(*_study(args), threads=args.threads)
+
+
+def _bbox_seg(args: argparse.Namespace) -> None:
+    from weakseg.annotations.bbox_seg import write_bbox_seg
+    from weakseg.evaluate.box_search import read_bbox_seg_params
+
+    _, paths = _study(args)
+    params = read_bbox_seg_params(paths.bbox_seg_params)
+    write_bbox_seg(paths.manifest, paths.boxes, paths.box_maps("bbox_seg"), params, processes=args.threads)
+
+
+def _label_quality(args: argparse.Namespace) -> None:
+    from weakseg.config import study_experiments
+    from weakseg.evaluate.label_quality import measure_labels
+
+    study, paths = _study(args)
+    watched = next((row for row in study_experiments(study, args.config_dir) if row.watched), None)
+    run = paths.run(watched.id, study.seeds_of(watched.id)[0]) if watched else None
+    measure_labels(study, paths, run, threads=args.threads)
+
+
 def _features(args: argparse.Namespace) -> None:
     from weakseg.train.features import cache_features
 
@@ -177,6 +216,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_study("data", _data, "generate, check or download the images of a study")
     add_study("pretrain", _pretrain, "pre-train the trunk on generated single-object images")
     add_study("annotate", _annotate, "write the image-level labels of the training images")
+    add_study("boxes", _boxes, "write the boxes of the training and the held-out images")
+    add_study("bbox-rect", _bbox_rect, "write the label maps of Bbox-Rect")
+    add_study("tune-boxes", _tune_boxes, "search Bbox-Seg's alpha and CRF parameters on the held-out images")
+    add_study("bbox-seg", _bbox_seg, "write the label maps of Bbox-Seg")
+    add_study("label-quality", _label_quality, "hold the training labels of the box methods against the truth")
     features = add_study("features", _features, "cache the maps of a frozen trunk")
     features.add_argument("--split", required=True, choices=("train_aug", "val"), help="list of images")
     add_run("train", _train, "train a run")

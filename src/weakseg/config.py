@@ -198,10 +198,40 @@ class CrfSearch(Strict):
     images: int | None = Field(None, ge=1, description="Use the first so many held-out images; null: all.")
 
 
+class Boxes(Strict):
+    """Label maps from bounding boxes, and the search for their parameters on the held-out images (section 3.3)."""
+
+    alphas: tuple[float, ...] = Field(
+        (0.2, 0.4, 0.6, 0.8), min_length=1, description="Bbox-Seg: shares of a box tried as its core."
+    )
+    search: CrfSearch = Field(
+        default_factory=lambda: CrfSearch(
+            coarse=CrfGrid(w=(41.0, 45.0), sigma_xy=(33.0, 37.0), sigma_rgb=(3.0, 4.0)),
+            refine_rounds=0,
+            w_pos=15.0,
+            sigma_pos=3.0,
+        ),
+        description="Bbox-Seg: CRF parameters tried with each alpha; the default holds the released ones.",
+    )
+    occluder_bias: float = Field(
+        0.0, ge=0, description="Bbox-Seg: the k-th box from large to small gets so much times k in its core; 0: off."
+    )
+    quality_images: int | None = Field(
+        500, ge=1, description="Training images on which label maps are held against the truth; null: all."
+    )
+
+    @model_validator(mode="after")
+    def _alphas_are_shares(self) -> "Boxes":
+        if not all(0 < alpha < 1 for alpha in self.alphas):
+            raise ValueError("boxes.alphas must lie between 0 and 1")
+        return self
+
+
 class Report(Strict):
     """What the report shows."""
 
     qualitative_images: int = Field(8, ge=1, description="Images on the qualitative page, half of them failures.")
+    box_images: int = Field(6, ge=1, description="Training images of Figure 4 and of the page on boxes.")
 
 
 class Study(Strict):
@@ -225,6 +255,10 @@ class Study(Strict):
     )
     experiments: tuple[str, ...] | None = Field(
         None, description="Ids of the experiments that the study runs; null: all of config/experiments.yaml."
+    )
+    boxes: Boxes | None = Field(
+        default_factory=lambda: Boxes(),
+        description="Label maps from boxes; null: the data set has none, and experiments with boxes are left out.",
     )
     report: Report = Field(default_factory=lambda: Report())
 
@@ -257,6 +291,13 @@ class Experiment(Strict):
     variant: str | None = Field(
         None, description="What makes this a variant of the table's line; null for the line itself."
     )
+    also: dict[str, int] = Field(
+        default_factory=dict, description="Further tables that print this run, each with its line there."
+    )
+
+    def line_in(self, table: str) -> int | None:
+        """The line of a table that this experiment is, or None."""
+        return self.line if table == self.table else self.also.get(table)
 
     @property
     def kind(self) -> Literal["weak", "semi", "strong"]:
@@ -265,12 +306,22 @@ class Experiment(Strict):
             return "strong"
         return "semi" if self.strong else "weak"
 
+    @property
+    def watched(self) -> bool:
+        """Whether its E-step is looked at while it trains: Bbox-EM-Fixed on boxes alone, for Figure 4."""
+        return self.estep == "bbox_em_fixed" and self.kind == "weak"
+
     @model_validator(mode="after")
     def _weak_is_whole(self) -> "Experiment":
         if self.strong + self.weak == 0:
             raise ValueError(f"experiment {self.id}: strong and weak are both 0")
         if (self.weak > 0) != (self.weak_annotation != "none") or (self.weak > 0) != (self.estep != "none"):
             raise ValueError(f"experiment {self.id}: weak, weak_annotation and estep must be given together")
+        by_box = self.estep in ("bbox_rect", "bbox_seg", "bbox_em_fixed")
+        if self.weak and by_box != (self.weak_annotation == "box"):
+            raise ValueError(
+                f"experiment {self.id}: estep {self.estep} does not go with weak_annotation {self.weak_annotation}"
+            )
         return self
 
 
@@ -360,9 +411,15 @@ def load_paper(config_dir: str | Path = "config") -> list[PaperFigure]:
 
 
 def study_experiments(study: Study, config_dir: str | Path = "config") -> list[Experiment]:
-    """The experiments that a study runs, in the order of `experiments.yaml`."""
+    """The experiments that a study runs, in the order of `experiments.yaml`; without boxes, those that need none."""
     rows = load_experiments(config_dir)
-    return rows if study.experiments is None else [row for row in rows if row.id in study.experiments]
+    chosen = rows if study.experiments is None else [row for row in rows if row.id in study.experiments]
+    return chosen if study.boxes else [row for row in chosen if row.weak_annotation != "box"]
+
+
+def study_tables(experiments: list[Experiment]) -> list[str]:
+    """The tables that a study fills: those to which one of its experiments belongs first of all."""
+    return sorted({row.table for row in experiments})
 
 
 def resolve_path(configured: str, *, data_root: str | Path | None = None, results: str | Path | None = None) -> Path:

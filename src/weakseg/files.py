@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,29 @@ def atomic_write_text(target: str | Path, text: str) -> None:
 def atomic_write_json(target: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, in one step."""
     atomic_write_text(target, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def fresh_folder(target: str | Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the name `target` when the block ends without an error.
+
+    What stood at `target` before is replaced then, and left as it was on an error.
+    """
+    target = Path(target)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        replace_folder(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_folder(finished: Path, target: Path) -> None:
+    """Give a finished folder the name `target`; what stood there is removed."""
+    shutil.rmtree(target, ignore_errors=True)
+    finished.rename(target)
 
 
 def sha256_file(path: str | Path) -> str:

@@ -24,6 +24,29 @@ class StudyPaths:
         return self.root / "annotations" / "image_labels.csv"
 
     @property
+    def boxes(self) -> Path:
+        return self.root / "annotations" / "boxes.json"
+
+    def box_maps(self, method: str) -> Path:
+        """Folder of label maps made from boxes by `bbox_rect` or `bbox_seg`, one palette PNG an image of train_aug."""
+        return self.root / "annotations" / method
+
+    @property
+    def bbox_seg_grid(self) -> Path:
+        """Every alpha and CRF parameter set tried for Bbox-Seg."""
+        return self.root / "annotations" / "bbox_seg_grid.csv"
+
+    @property
+    def bbox_seg_params(self) -> Path:
+        """The winner, with which Bbox-Seg's maps are made."""
+        return self.root / "annotations" / "bbox_seg.json"
+
+    @property
+    def label_quality(self) -> Path:
+        """IOU of the training labels of each box method against the truth, by class."""
+        return self.root / "annotations" / "label_quality.csv"
+
+    @property
     def pretrained(self) -> Path:
         return self.root / "weights" / "trunk.safetensors"
 
@@ -64,6 +87,16 @@ class RunPaths:
     def resume(self) -> Path:
         """Folder of resume states, keyed inside by configuration hash; no rule's output."""
         return self.root / "resume"
+
+    @property
+    def estep_maps(self) -> Path:
+        """E-step maps of a few whole training images at the start, middle and end of a training with boxes."""
+        return self.root / "estep_maps.safetensors"
+
+    @property
+    def estep_confusion(self) -> Path:
+        """Confusion of the E-step's labels with the truth at these moments."""
+        return self.root / "estep_confusion.csv"
 
     @property
     def scores(self) -> Path:

@@ -25,6 +25,17 @@ def em_fixed(scores, present, bg_bias, fg_bias):
     return argmax_higher(biased)
 
 
+def bbox_em_fixed(scores, box_map, bg_bias, fg_bias):
+    biased = scores.copy()
+    for i in range(box_map.shape[0]):
+        for j in range(box_map.shape[1]):
+            if box_map[i, j] != 255:
+                biased[0, i, j] += np.asarray(bg_bias, dtype=scores.dtype)
+                if box_map[i, j] != 0:
+                    biased[box_map[i, j], i, j] += np.asarray(fg_bias, dtype=scores.dtype)
+    return argmax_higher(biased)
+
+
 def em_adapt(scores, present, bg_portion, fg_portion, orders, valid=None):
     """`orders`: for each round the labels in the order to visit. Returns the label map and the biases by label."""
     f = scores.copy()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from estep import slow
 from weakseg.errors import WeaksegError
-from weakseg.estep import em_adapt, em_fixed
+from weakseg.estep import bbox_em_fixed, em_adapt, em_fixed
 from weakseg.estep.adapt import label_orders
 
 PAPER = dict(bg_portion=0.4, fg_portion=0.2)
@@ -151,3 +151,51 @@ def test_bad_input_is_named(change):
 def test_negative_biases_are_refused():
     with pytest.raises(WeaksegError, match="negative"):
         em_fixed(torch.zeros(1, 2, 1, 1), torch.ones(1, 2, dtype=torch.bool), bg_bias=-1, fg_bias=5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(problems(), st.integers(0, 2**32 - 1), st.sampled_from([(5.0, 6.0), (0.0, 0.0), (3.0, 0.0)]))
+def test_bbox_em_fixed_equals_its_plain_twin(problem, seed, biases):
+    scores, _ = problem
+    known = [*range(scores.shape[1]), 255]
+    box_map = torch.tensor(np.random.default_rng(seed).choice(known, (len(scores), *scores.shape[2:])))
+    before = scores.clone()
+    fast = bbox_em_fixed(scores, box_map, bg_bias=biases[0], fg_bias=biases[1])
+    assert fast.dtype == torch.int64 and torch.equal(scores, before)
+    for n in range(len(scores)):
+        assert np.array_equal(fast[n], slow.bbox_em_fixed(scores[n].numpy(), box_map[n].numpy(), *biases))
+
+
+def test_background_is_favoured_within_boxes_too():
+    """Of equal scores the box's class wins by the difference of the biases, and only by it."""
+    scores = torch.zeros(1, 4, 1, 3)
+    scores[0, 0] = torch.tensor([0.9, 1.1, 0.0])
+    box_map = torch.tensor([[[2, 2, 0]]])
+    assert bbox_em_fixed(scores, box_map, bg_bias=5, fg_bias=6).tolist() == [[[2, 0, 0]]]
+
+
+def test_cells_without_evidence_keep_their_label_and_absent_labels_are_not_suppressed():
+    scores = torch.zeros(1, 4, 1, 2)
+    scores[0, 3] = 7.0
+    box_map = torch.tensor([[[255, 2]]])
+    assert bbox_em_fixed(scores, box_map, bg_bias=5, fg_bias=6).tolist() == [[[3, 3]]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(scores=torch.zeros(1, 3, 2)),
+        dict(box_map=torch.zeros(1, 2, 3, dtype=torch.int64)),
+        dict(box_map=torch.zeros(1, 2, 2)),
+        dict(box_map=torch.full((1, 2, 2), 3)),
+        dict(box_map=torch.full((1, 2, 2), -1)),
+        dict(bg_bias=-1),
+    ],
+)
+def test_bad_box_input_is_named(change):
+    given_values = dict(
+        scores=torch.zeros(1, 3, 2, 2), box_map=torch.zeros(1, 2, 2, dtype=torch.int64), bg_bias=5, fg_bias=6
+    )
+    arguments = {**given_values, **change}
+    with pytest.raises(WeaksegError):
+        bbox_em_fixed(arguments.pop("scores"), arguments.pop("box_map"), **arguments)

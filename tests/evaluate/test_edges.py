@@ -1,7 +1,6 @@
 """The evaluate room where it is easily wrong: ties, near-equal parameters, stale resume states, odd photos."""
 
 import json
-import math
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,8 @@ from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import read_index_png, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate import confusion_matrix, crf_search
-from weakseg.evaluate import mean_iou as evaluation
 from weakseg.evaluate.crf_search import _name, tune_crf
-from weakseg.evaluate.mean_iou import evaluate_run, parallel_map
+from weakseg.evaluate.mean_iou import evaluate_run
 from weakseg.evaluate.scores import ScoreStore, write_scores
 from weakseg.evaluate.segment import overlay, segment_images
 from weakseg.files import atomic_write_json
@@ -154,20 +152,6 @@ def test_scores_beyond_half_precision_are_refused(tmp_path):
     with pytest.raises(WeaksegError, match="image a"):
         write_scores(tmp_path / "s", [("a", (9, 9), np.full((21, 2, 2), 1e5))], stride=8, image_scale=1.0)
     assert not list(tmp_path.iterdir())
-
-
-def test_other_processes_give_the_same_in_the_same_order_and_their_errors_arrive(monkeypatch):
-    numbers = list(range(0, 90, 7))
-    alone = list(parallel_map(math.isqrt, numbers, processes=2, description="alone"))
-    assert alone == [math.isqrt(n) for n in numbers]
-    # Other processes although they save nothing; without torch, whose import takes them seconds.
-    monkeypatch.setattr(evaluation, "WORTH_PROCESSES_S", -1.0)
-    monkeypatch.setattr(evaluation, "_one_thread", None)
-    results = parallel_map(math.isqrt, [*numbers, -1], processes=2, description="processes")
-    assert [next(results) for _ in numbers] == alone
-    with pytest.raises(ValueError, match="nonnegative"):
-        next(results)
-    assert list(parallel_map(math.isqrt, [], processes=2, description="none")) == []
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJac
 
 from weakseg.errors import WeaksegError
 from weakseg.evaluate import confusion_matrix, iou
-from weakseg.evaluate.mean_iou import _fresh_folder, mean_iou
+from weakseg.evaluate.mean_iou import mean_iou
 
 
 @st.composite
@@ -70,15 +70,3 @@ def test_a_perfect_labelling_has_iou_one_and_absent_labels_count_as_zero():
 def test_bad_labels_are_refused(truth, prediction, message):
     with pytest.raises(WeaksegError, match=message):
         confusion_matrix(truth, prediction)
-
-
-def test_a_folder_of_labels_appears_only_when_it_is_whole(tmp_path):
-    target = tmp_path / "labels"
-    with pytest.raises(RuntimeError), _fresh_folder(target) as folder:
-        (folder.path / "a.png").write_text("half")
-        raise RuntimeError("killed")
-    assert not target.exists() and not list(tmp_path.iterdir())
-    for content in ("first", "second"):
-        with _fresh_folder(target) as folder:
-            (folder.path / f"{content}.png").write_text(content)
-    assert [path.name for path in target.iterdir()] == ["second.png"]

@@ -2,13 +2,19 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fabricate import make_study, prepare, write_voc
+from fabricate import make_study, prepare, write_voc, write_voc_boxes
 from safetensors.torch import load_file
 
+from weakseg.annotations.bbox_rect import bbox_rect, write_bbox_rect
+from weakseg.annotations.bbox_seg import BboxSegParams, write_bbox_seg
+from weakseg.annotations.boxes import read_boxes, write_boxes
 from weakseg.config import Experiment
+from weakseg.crf import CRFParams
+from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.train import loop
 from weakseg.train.features import cache_features
@@ -22,13 +28,28 @@ ADAPT = Experiment(
     id="adapt", table="table1", line=2, method="EM-Adapt (Weak)", weak=10582, weak_annotation="image",
     estep="em_adapt", fov="small",
 )  # fmt: skip
+BOXES = {
+    estep: Experiment(
+        id=estep, table="table3", line=1, method="Bbox", strong=strong, weak=9118 if strong else 10582,
+        weak_annotation="box", estep=estep, fov="large",
+    )
+    for estep, strong in (("bbox_rect", 1464), ("bbox_seg", 0), ("bbox_em_fixed", 0))
+}  # fmt: skip
 STRONG = Experiment(id="all", table="table1", line=10, method="Strong", strong=10582, fov="large")
 
 
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory):
     torch.set_num_threads(1)
-    return write_voc(tmp_path_factory.mktemp("voc") / "VOC2012")
+    return write_voc_boxes(write_voc(tmp_path_factory.mktemp("voc") / "VOC2012"))
+
+
+def annotate(study, paths):
+    """Boxes and the maps of both methods."""
+    write_boxes(paths.manifest, paths.boxes)
+    write_bbox_rect(paths.manifest, paths.boxes, paths.box_maps("bbox_rect"))
+    params = BboxSegParams(0.4, CRFParams(5, 10, 5), iterations=1)
+    write_bbox_seg(paths.manifest, paths.boxes, paths.box_maps("bbox_seg"), params)
 
 
 def frozen_network(tmp_path):
@@ -43,7 +64,7 @@ def frozen_network(tmp_path):
     return {"trunk": "tiny", "head_channels": 8, "crop_px": 33, "weights": weights, "freeze_trunk": True}
 
 
-@pytest.mark.parametrize("experiment", [SEMI, ADAPT], ids=["semi", "adapt"])
+@pytest.mark.parametrize("experiment", [SEMI, ADAPT, *BOXES.values()], ids=["semi", "adapt", *BOXES])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_killed_run_goes_on_to_the_same_bit(voc, tmp_path, experiment, frozen):
     changes = {"network": frozen_network(tmp_path)} if frozen else {}
@@ -51,6 +72,8 @@ def test_a_killed_run_goes_on_to_the_same_bit(voc, tmp_path, experiment, frozen)
     models, logs = [], []
     for name, kills in (("whole", []), ("killed", [3, 4])):
         paths = prepare(study, tmp_path / name)
+        if experiment.weak_annotation == "box":
+            annotate(study, paths)
         if frozen:
             cache_features(study, paths, "train_aug")
         for stop in kills:
@@ -132,3 +155,80 @@ def test_estep_pictures_are_written_when_asked_for(voc, tmp_path):
     train_run(study, ADAPT, 0, paths)
     pictures = sorted(path.name for path in (paths.run("adapt", 0).root / "estep").iterdir())
     assert pictures == ["iteration_000000.png", "iteration_000002.png"]
+
+
+def test_training_with_boxes_sees_the_maps_and_never_the_truth(voc, tmp_path, monkeypatch):
+    """With true masks replaced by void a run with boxes alone ends with the same loss at every iteration."""
+    study = make_study(voc)
+    losses = []
+    for name in ("true", "void"):
+        paths = prepare(study, tmp_path / name)
+        annotate(study, paths)
+        if name == "void":
+            monkeypatch.setattr(VocFolder, "labels", lambda self, i: np.full(self.size(i), 255, np.uint8))
+        train_run(study, BOXES["bbox_seg"], 0, paths)
+        losses.append(pd.read_csv(paths.run("bbox_seg", 0).train_log)["loss"])
+    assert losses[0].equals(losses[1])
+
+
+def test_another_folder_of_maps_is_another_run(voc, tmp_path):
+    study, hashes = make_study(voc), []
+    for alpha in (0.2, 0.8):
+        paths = prepare(study, tmp_path / str(alpha))
+        annotate(study, paths)
+        params = BboxSegParams(alpha, CRFParams(5, 10, 5), iterations=1)
+        write_bbox_seg(paths.manifest, paths.boxes, paths.box_maps("bbox_seg"), params)
+        for experiment in (BOXES["bbox_seg"], ADAPT):
+            train_run(study, experiment, 0, paths)
+        configs = [json.loads(paths.run(name, 0).config.read_text()) for name in ("bbox_seg", "adapt")]
+        hashes.append([config["hash"] for config in configs])
+        assert "boxes_sha256" in configs[0] and "boxes_sha256" not in configs[1]
+    assert hashes[0][0] != hashes[1][0] and hashes[0][1] == hashes[1][1]
+
+
+def test_missing_maps_stop_a_training_before_it_begins(voc, tmp_path):
+    study = make_study(voc)
+    paths = prepare(study, tmp_path)
+    write_boxes(paths.manifest, paths.boxes)
+    with pytest.raises(WeaksegError, match="run `weakseg bbox-rect`"):
+        train_run(study, BOXES["bbox_em_fixed"], 0, paths)
+
+
+def watched_run(study, root, **options):
+    paths = prepare(study, root)
+    annotate(study, paths)
+    for stop in options.get("kills", []):
+        train_run(study, BOXES["bbox_em_fixed"], 0, paths, stop_after=stop)
+    train_run(study, BOXES["bbox_em_fixed"], 0, paths)
+    return paths, paths.run("bbox_em_fixed", 0)
+
+
+def test_a_watched_training_keeps_the_e_step_of_three_moments(voc, tmp_path):
+    study = make_study(voc, boxes={"quality_images": 5}, report={"box_images": 2})
+    paths, run = watched_run(study, tmp_path / "whole")
+    confusion = pd.read_csv(run.estep_confusion)
+    assert list(confusion["moment"].unique()) == ["start", "middle", "end"]
+    assert list(confusion["iteration"].unique()) == [0, 3, 6] and set(confusion["images"]) == {5}
+    maps = load_file(run.estep_maps)
+    assert len(maps) == 3 * 2
+    for name, labels in maps.items():
+        assert labels.dtype == torch.uint8 and labels.shape == (6, 8), name  # 40x52 photos at stride 8
+    # The first map is the E-step of the untrained head: scores near 0, so the biases alone decide.
+    entry = read_boxes(paths.boxes)
+    for name, labels in maps.items():
+        moment, image_id = name.split("/")
+        if moment == "start":
+            grid = bbox_rect(entry[image_id].boxes, entry[image_id].size)[::8, ::8]
+            assert (labels.numpy()[:5, :7] == grid).mean() > 0.95
+    _, again = watched_run(study, tmp_path / "killed", kills=[2, 3, 5])
+    assert again.estep_confusion.read_bytes() == run.estep_confusion.read_bytes()
+    assert again.estep_maps.read_bytes() == run.estep_maps.read_bytes()
+    assert not list(again.resume.iterdir())
+
+
+def test_watching_changes_nothing_of_a_training(voc, tmp_path):
+    models = []
+    for count in (1, 8):
+        study = make_study(voc, boxes={"quality_images": count})
+        models.append(load_file(watched_run(study, tmp_path / str(count))[1].model))
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])

@@ -16,10 +16,12 @@ from weakseg.config import (
     load_study,
     resolve_path,
     study_experiments,
+    study_tables,
 )
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
+from weakseg.report.pages import pages_of
 
 NOTEBOOKS = "notebooks"
 TEMPLATES = "src/weakseg/report"
@@ -78,8 +80,11 @@ STUDIES = attempt(find_studies, CONFIG_DIR, settings["study"])
 STUDY = attempt(load_study, settings["study"], CONFIG_DIR)
 EXPERIMENTS = attempt(study_experiments, STUDY, CONFIG_DIR)
 ALL_EXPERIMENTS = [row.id for row in attempt(load_experiments, CONFIG_DIR)]
-TABLES = sorted({row.table for row in EXPERIMENTS})
+WATCHED = [row.id for row in attempt(load_experiments, CONFIG_DIR) if row.watched]
+NOT_WATCHED = [name for name in ALL_EXPERIMENTS if name not in WATCHED]
+TABLES = study_tables(EXPERIMENTS)
 PAGES = sorted(path.stem for path in Path(NOTEBOOKS).glob("*.ipynb"))
+SHOWN_PAGES = pages_of(PAGES, EXPERIMENTS)
 
 # File names with wildcards, and those of the configured study.
 FILES = StudyPaths("{study}", RESULTS)
@@ -89,13 +94,18 @@ BENCHMARKS = FILES.root / "benchmarks"
 CHOSEN = StudyPaths(STUDY.name, RESULTS)
 
 
+def named_by(names):
+    """A pattern of just these names; of none where there are none."""
+    return "|".join(names) or "none"
+
+
 wildcard_constraints:
     study="|".join(STUDIES),
-    experiment="|".join(ALL_EXPERIMENTS),
+    experiment=named_by(ALL_EXPERIMENTS),
     seed="[0-9]+",
     split="train_aug|val",
     table="table[1-6]",
-    page="|".join(PAGES) or "none",
+    page=named_by(PAGES),
 
 
 @functools.cache
@@ -150,11 +160,36 @@ def cached_maps(split):
     return maps
 
 
+def maps_from_boxes(wildcards):
+    """The folder of label maps that a run with boxes is trained with, and the boxes; nothing for other runs."""
+    files, row = files_of(wildcards), experiment_of(wildcards)
+    if row.weak_annotation != "box":
+        return []
+    return [files.box_maps("bbox_seg" if row.estep == "bbox_seg" else "bbox_rect"), files.boxes]
+
+
+def experiments_of(wildcards):
+    """The rows of the experiment sheet that a study runs."""
+    return attempt(study_experiments, study_of(wildcards), CONFIG_DIR)
+
+
 def runs_of(wildcards, table=None):
     """The files of every run of a study, or of those that a table shows, in the order of the sheet."""
     study, files = study_of(wildcards), files_of(wildcards)
-    rows = [row for row in attempt(study_experiments, study, CONFIG_DIR) if table in (None, row.table)]
+    rows = [row for row in experiments_of(wildcards) if table is None or row.line_in(table)]
     return [files.run(row.id, seed) for row in rows for seed in study.seeds_of(row.id)]
+
+
+def watched_runs(wildcards, name):
+    """A file of the run whose E-step is looked at, of its first seed; none where the study has no such run."""
+    study, files = study_of(wildcards), files_of(wildcards)
+    rows = [row for row in experiments_of(wildcards) if row.watched]
+    return [getattr(files.run(row.id, study.seeds_of(row.id)[0]), name) for row in rows[:1]]
+
+
+def watched_confusion(wildcards):
+    """What the E-step's labels of that run were, against the truth."""
+    return watched_runs(wildcards, "estep_confusion")
 
 
 def table_input(wildcards):
@@ -162,20 +197,38 @@ def table_input(wildcards):
     return [run.metrics for run in runs_of(wildcards, wildcards.table)]
 
 
-def page_input(wildcards):
-    """What the notebooks read: the tables, and the small files of every run."""
-    rows = attempt(study_experiments, study_of(wildcards), CONFIG_DIR)
-    tables = [files_of(wildcards).table(name) for name in sorted({row.table for row in rows})]
-    runs = runs_of(wildcards)
-    return tables + [
-        path for run in runs for path in (run.metrics, run.per_class, run.crf_grid, run.train_log)
+def box_input(wildcards):
+    """What the pages on boxes read; nothing where a study trains with none."""
+    files = files_of(wildcards)
+    if not any(row.weak_annotation == "box" for row in experiments_of(wildcards)):
+        return []
+    maps = [files.box_maps(method) for method in ("bbox_rect", "bbox_seg")]
+    return [files.boxes, files.bbox_seg_grid, files.bbox_seg_params, files.label_quality, *maps]
+
+
+def all_input(wildcards):
+    """The tables, the small files of every run, and those on boxes."""
+    tables = [files_of(wildcards).table(name) for name in study_tables(experiments_of(wildcards))]
+    small = [
+        path for run in runs_of(wildcards) for path in (run.metrics, run.per_class, run.crf_grid, run.train_log)
     ]
+    return tables + small + box_input(wildcards)
+
+
+def page_input(wildcards):
+    """What the notebook of a page reads."""
+    if wildcards.page == "boxes":
+        return box_input(wildcards)
+    if wildcards.page == "figure4":
+        return [*box_input(wildcards), *watched_runs(wildcards, "estep_maps")]
+    return all_input(wildcards)
 
 
 def index_input(wildcards):
     """The tables and runs, and the pages that the index links to."""
     folder = files_of(wildcards).report
-    return page_input(wildcards) + [folder / f"{page}.html" for page in PAGES]
+    pages = pages_of(PAGES, experiments_of(wildcards))
+    return all_input(wildcards) + [folder / f"{page}.html" for page in pages]
 
 
 def notebook_parameters(wildcards):
@@ -239,6 +292,20 @@ def decides_training(wildcards):
     return sha256_json(parts)
 
 
+def decides_boxes(wildcards):
+    """The images, and the search for Bbox-Seg's parameters."""
+    study = study_of(wildcards)
+    decides = study.boxes.model_dump(mode="json", exclude={"quality_images"}) if study.boxes else None
+    return sha256_json([images_of(study), decides])
+
+
+def decides_quality(wildcards):
+    """Which images are compared, and where their score cells are."""
+    study = study_of(wildcards)
+    count = study.boxes.quality_images if study.boxes else None
+    return sha256_json([count, study.network.image_scale, study.network.output_stride])
+
+
 def decides_crf(wildcards):
     """The CRF's search."""
     return config_hash(study_of(wildcards).crf)
@@ -247,7 +314,8 @@ def decides_crf(wildcards):
 def decides_table(wildcards):
     """The lines of a table and the published figures beside them."""
     rows = attempt(study_experiments, study_of(wildcards), CONFIG_DIR) + attempt(load_paper, CONFIG_DIR)
-    return config_hash(*(row for row in rows if row.table == wildcards.table))
+    table = wildcards.table
+    return config_hash(*(row for row in rows if table == row.table or table in getattr(row, "also", ())))
 
 
 def decides_pages(wildcards):

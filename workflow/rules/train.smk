@@ -54,10 +54,13 @@ rule train:
         labels=FILES.image_labels,
         weights=initial_weights,
         maps=cached_maps("train_aug"),
+        boxes=maps_from_boxes,
     output:
         model=RUN.model,
         train_log=RUN.train_log,
         config=RUN.config,
+    wildcard_constraints:
+        experiment=named_by(NOT_WATCHED),
     log:
         LOGS / "train" / "{experiment}_seed{seed}.log",
     benchmark:
@@ -74,3 +77,14 @@ rule train:
         "{wildcards.study}: training of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "weakseg train {params.options} --threads {threads} --log {log}"
+
+
+use rule train as train_watched with:
+    output:
+        model=RUN.model,
+        train_log=RUN.train_log,
+        config=RUN.config,
+        estep_maps=RUN.estep_maps,
+        estep_confusion=RUN.estep_confusion,
+    wildcard_constraints:
+        experiment=named_by(WATCHED),

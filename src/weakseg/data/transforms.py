@@ -71,6 +71,12 @@ def grid_of_crop(labels: np.ndarray, stride: int) -> np.ndarray:
     return labels[::stride, ::stride]
 
 
+def grid_of_image(labels: np.ndarray, stride: int) -> np.ndarray:
+    """Labels of a whole image (H, W) at its score cells 0, stride, ...; cells beyond the image are void (255)."""
+    rows, columns = (padded_size(size, stride) - size for size in labels.shape)
+    return np.pad(labels, ((0, rows), (0, columns)), constant_values=IGNORE)[::stride, ::stride]
+
+
 def present_labels(labels: np.ndarray) -> np.ndarray:
     """Which of the 21 labels occur in a label map, void left out; shape (21,), bool."""
     counts = np.bincount(labels.reshape(-1), minlength=256)

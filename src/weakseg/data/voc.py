@@ -67,6 +67,14 @@ class VocFolder:
         """The index mask's file."""
         return self.mask_folder / f"{image_id}.png"
 
+    def instance_path(self, image_id: str) -> Path:
+        """The instance mask's file, which a folder may lack."""
+        return self.root / "SegmentationObject" / f"{image_id}.png"
+
+    def annotation_path(self, image_id: str) -> Path:
+        """The XML file with the image's boxes, which a folder may lack."""
+        return self.root / "Annotations" / f"{image_id}.xml"
+
     def image(self, image_id: str) -> np.ndarray:
         """The photo, (H, W, 3) uint8 RGB."""
         return read_image(self.image_path(image_id))
@@ -77,7 +85,7 @@ class VocFolder:
 
     def instances(self, image_id: str) -> np.ndarray | None:
         """The instance map, (H, W) uint8, 0 background, 255 void; None where the folder has none."""
-        path = self.root / "SegmentationObject" / f"{image_id}.png"
+        path = self.instance_path(image_id)
         return _read_png(path) if path.is_file() else None
 
     def size(self, image_id: str) -> tuple[int, int]:

@@ -12,10 +12,11 @@ from weakseg.config import CrfGrid, CrfSearch, Study
 from weakseg.crf import CRFParams, mean_field_grid, unary_from_scores
 from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder
-from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou, parallel_map
+from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou
 from weakseg.evaluate.scores import ScoreStore
 from weakseg.files import atomic_path, atomic_write_json, sha256_file, sha256_json
 from weakseg.labels import NUM_LABELS
+from weakseg.parallel import parallel_map
 from weakseg.paths import RunPaths, StudyPaths
 
 BLOCK = 24

@@ -1,17 +1,12 @@
 """Mean IOU from one confusion matrix, with and without the CRF."""
 
 import json
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from weakseg.config import Experiment, Study
 from weakseg.crf import CRFParams, label_map, unary_from_scores
@@ -19,12 +14,10 @@ from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.scores import ScoreStore
-from weakseg.files import atomic_path, atomic_write_json
+from weakseg.files import atomic_path, atomic_write_json, fresh_folder
 from weakseg.labels import CLASSES, IGNORE, NUM_LABELS
+from weakseg.parallel import parallel_map
 from weakseg.paths import RunPaths, StudyPaths
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_labels: int = NUM_LABELS) -> np.ndarray:
@@ -69,46 +62,6 @@ def mean_iou(confusion: np.ndarray) -> float:
     return float(100 * iou(confusion).mean())
 
 
-WORTH_PROCESSES_S = 5.0
-"""Seconds that other processes must save, for starting them (each imports torch) takes nearly as long."""
-
-
-def parallel_map(
-    function: Callable[[Item], Result], items: list[Item], *, processes: int, description: str
-) -> Iterator[Result]:
-    """Results in order, with a progress bar.
-
-    The first item is done in the process itself and timed; the rest goes to other processes if that saves time.
-    """
-    bar = tqdm(total=len(items), desc=description, unit="photo", mininterval=2)
-    started = time.perf_counter()
-    for item in items[:1]:
-        yield function(item)
-        bar.update()
-    rest = items[1:]
-    saved = (time.perf_counter() - started) * len(rest) * (1 - 1 / max(processes, 1))
-    if saved < WORTH_PROCESSES_S:
-        for item in rest:
-            yield function(item)
-            bar.update()
-    else:
-        import multiprocessing
-
-        # Spawned, not forked: torch's thread pools do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
-            for result in pool.map(function, rest):
-                yield result
-                bar.update()
-    bar.close()
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @dataclass(frozen=True)
 class _Labeller:
     """Labels one image of a store with and without the CRF (picklable, for other processes)."""
@@ -145,11 +98,11 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
     }
     images_with = np.zeros(NUM_LABELS, dtype=int)
     labeller = _Labeller(run.scores, folder.root, params, int(crf_facts["iterations"]))
-    with _fresh_folder(run.labels(crf=True)) as crf_folder, _fresh_folder(run.labels(crf=False)) as dcnn_folder:
+    with fresh_folder(run.labels(crf=True)) as crf_folder, fresh_folder(run.labels(crf=False)) as dcnn_folder:
         for image_id, plain, smooth in parallel_map(labeller, ids, processes=threads, description="CRF of val"):
             truth = folder.labels(image_id)
             images_with += np.bincount(truth.reshape(-1), minlength=256)[:NUM_LABELS] > 0
-            for name, labels, target in (("dcnn", plain, dcnn_folder.path), ("crf", smooth, crf_folder.path)):
+            for name, labels, target in (("dcnn", plain, dcnn_folder), ("crf", smooth, crf_folder)):
                 matrix = confusion_matrix(truth, labels)
                 confusions[name, "val"] += matrix
                 if image_id not in tuned:
@@ -220,23 +173,3 @@ def read_crf(run: RunPaths) -> tuple[CRFParams, dict[str, Any]]:
         raise WeaksegError(f"{run.crf}: no such file; run `weakseg tune-crf` first") from None
     names = ("w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos")
     return CRFParams(**{name: facts[name] for name in names}), facts
-
-
-class _fresh_folder:
-    """A folder that takes its name only when the block ends without an error; what stood there before is replaced."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.path = target.with_name(f".{target.name}.partial")
-
-    def __enter__(self) -> "_fresh_folder":
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            shutil.rmtree(self.target, ignore_errors=True)
-            self.path.rename(self.target)
-        else:
-            shutil.rmtree(self.path, ignore_errors=True)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weakseg.annotations.image_level import read_image_labels
+from weakseg.annotations.maps import box_maps, map_reader
 from weakseg.config import Experiment, Preprocessing, Study, resolve_path
 from weakseg.data.features import FeatureCache
 from weakseg.data.prepare import open_data
 from weakseg.data.splits import strong_and_weak
 from weakseg.errors import WeaksegError
-from weakseg.estep import em_adapt, em_fixed
+from weakseg.estep import bbox_em_fixed, em_adapt, em_fixed
 from weakseg.files import atomic_path, atomic_write_json, sha256_file, sha256_json
 from weakseg.labels import IGNORE, NUM_LABELS
 from weakseg.model import Segmenter, build_model, load_initial_weights, save_model
@@ -27,11 +28,12 @@ from weakseg.train.mixing import ImageStream, repeat_factors
 from weakseg.train.mstep import mixed_loss
 from weakseg.train.pictures import save_estep_pictures
 from weakseg.train.resume import ResumeFolder
-from weakseg.train.samples import Bundle, Bundles, FeatureSource, PhotoSource, SampleSource
+from weakseg.train.samples import Bundle, Bundles, FeatureSource, Part, PhotoSource, SampleSource
 from weakseg.train.solver import CaffeSGD, learning_rate, parameter_groups
+from weakseg.train.watch import make_watch
 
-EStepFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(scores (N, L+1, h, w), present (N, L+1), inside (N, h, w)) -> label map (N, h, w) int64."""
+EStepFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(scores (N, L+1, h, w), present (N, L+1), box_map (N, h, w), inside (N, h, w)) -> label map (N, h, w) int64."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,20 @@ class TrainingLists:
 def choose_estep(study: Study, experiment: Experiment, generator: torch.Generator) -> EStepFunction | None:
     """The E-step of an experiment by name, with the study's constants; None for strong training.
 
+    Image-level methods see the labels of the crop, methods with boxes the map of these; neither sees the true labels.
+
     Cells of padding take part as in the release, or are left out of E-step and loss (study.estep.valid_cells_only).
     """
     constants = study.estep
     if experiment.estep == "none":
         return None
 
-    def estep(scores: Tensor, present: Tensor, inside: Tensor) -> Tensor:
-        if experiment.estep == "em_fixed":
+    def estep(scores: Tensor, present: Tensor, box_map: Tensor, inside: Tensor) -> Tensor:
+        if experiment.estep in ("bbox_rect", "bbox_seg"):
+            return box_map  # the map itself, void in the padding: ordinary training
+        if experiment.estep == "bbox_em_fixed":
+            labels = bbox_em_fixed(scores, box_map, bg_bias=constants.box_bg_bias, fg_bias=constants.box_fg_bias)
+        elif experiment.estep == "em_fixed":
             labels = em_fixed(scores, present, bg_bias=constants.bg_bias, fg_bias=constants.fg_bias)
         elif experiment.estep == "em_adapt":
             labels = em_adapt(
@@ -98,19 +106,26 @@ def make_streams(
 
 
 def make_source(study: Study, paths: StudyPaths, preprocessing: Preprocessing) -> SampleSource:
-    """Photos, or the cached maps of a frozen trunk."""
+    """Photos, or the cached maps of a frozen trunk, with their true labels."""
     folder = open_data(paths.manifest)
     if study.network.freeze_trunk:
-        return FeatureSource(folder, study.network, FeatureCache(paths.features("train_aug"), memory_share=0.4))
+        cache = FeatureCache(paths.features("train_aug"), memory_share=0.4)
+        return FeatureSource(study.network, cache, folder.labels)
     return PhotoSource(folder, study.network, preprocessing)
 
 
 def run_config(
-    study: Study, experiment: Experiment, seed: int, lists: TrainingLists, weights: Path | None
+    study: Study,
+    experiment: Experiment,
+    seed: int,
+    lists: TrainingLists,
+    weights: Path | None,
+    box_facts: Path | None = None,
 ) -> dict[str, Any]:
     """All that decides a run's result, and its hash under `hash`.
 
     Fields at their default are left out, so that a field that is added later does not change the hash of earlier runs.
+    `box_facts` is a file that decides the maps of weak images.
     """
     decides = {
         "network": study.network.model_dump(mode="json", exclude_defaults=True),
@@ -125,6 +140,8 @@ def run_config(
         "weak_sha256": sha256_json(lists.weak),
         "weights_sha256": None if weights is None else sha256_file(weights),
     }
+    if box_facts is not None:
+        decides["boxes_sha256"] = sha256_file(box_facts)
     return {**decides, "hash": sha256_json(decides)}
 
 
@@ -161,7 +178,8 @@ def train_run(
     weights = None
     if network.weights is not None:
         weights = resolve_path(network.weights.path, data_root=data_root, results=paths.root)
-    config = run_config(study, experiment, seed, lists, weights)
+    maps = box_maps(experiment, paths)
+    config = run_config(study, experiment, seed, lists, weights, None if maps is None else maps.decided_by)
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
     model = build_model(network, fov=experiment.fov, num_labels=NUM_LABELS)
     if weights is not None and network.weights is not None:
@@ -169,18 +187,21 @@ def train_run(
     model.to(device)
 
     streams = make_streams(study, experiment, lists, paths, seed)
-    bundles = Bundles(
-        make_source(study, paths, preprocessing),
-        strong=streams.get("strong"),
-        weak=streams.get("weak"),
-        batch_strong=solver.batch_strong if lists.weak else solver.batch,
-        batch_weak=solver.batch_weak if lists.strong else solver.batch,
-        seed=seed,
+    truth = make_source(study, paths, preprocessing)
+    annotated = truth if maps is None else truth.with_labels(map_reader(maps.folder, lists.weak))
+    strong, weak = (
+        Part(streams[name], share if lists.strong and lists.weak else solver.batch, source) if name in streams else None
+        for name, share, source in (
+            ("strong", solver.batch_strong, truth),
+            ("weak", solver.batch_weak, annotated),
+        )
     )
+    bundles = Bundles(strong=strong, weak=weak, seed=seed)
     trained: nn.Module = model.head if network.freeze_trunk else model
     optimiser = CaffeSGD(_groups(model, study, experiment), solver.momentum)
     generator = torch.Generator().manual_seed(seed)
     estep = choose_estep(study, experiment, generator)
+    watch = make_watch(study, experiment, paths, seed, config["hash"], weak=lists.weak, maps=annotated, truth=truth)
 
     resume = ResumeFolder(run.resume, config["hash"])
     first, seconds = _restore(resume, trained, optimiser, generator)
@@ -188,6 +209,8 @@ def train_run(
     writer = _tensorboard(run.root / "tensorboard", first)
     rows: list[dict[str, float]] = []
     trained.train()
+    if watch is not None:
+        watch.look(first, trained, device)
     started = last_time = time.perf_counter()
     waited = last_time
     bar = tqdm(total=solver.iterations, initial=first, desc=f"{experiment.id} seed {seed}", unit="it", mininterval=2)
@@ -234,6 +257,10 @@ def train_run(
             save_estep_pictures(run.root / "estep", iteration, bundle.labels[bundle.strong :], weak_labels)
 
         done = iteration + 1
+        if watch is not None:
+            before = time.perf_counter()
+            watch.look(done, trained, device)
+            last_time += time.perf_counter() - before
         if done % solver.checkpoint_iterations == 0 or done in (solver.iterations, stop_after):
             resume.append_log(rows)
             rows.clear()
@@ -246,6 +273,8 @@ def train_run(
     if writer is not None:
         writer.close()
 
+    if watch is not None:
+        watch.write()
     with atomic_path(run.train_log) as temporary:
         temporary.write_bytes(resume.log_path.read_bytes())
     atomic_write_json(
@@ -272,6 +301,8 @@ def train_run(
         metadata={"study": study.name, "experiment": experiment.id, "seed": seed, "config_hash": config["hash"]},
     )
     resume.discard()
+    if watch is not None:
+        watch.discard()
 
 
 def _groups(model: Segmenter, study: Study, experiment: Experiment) -> list[tuple[list[nn.Parameter], float, float]]:
@@ -289,8 +320,8 @@ def _label_maps(bundle: Bundle, scores: Tensor, estep: EStepFunction | None) -> 
     if estep is None:
         raise WeaksegError("weak images in the mini-batch, but the experiment has no E-step")
     weak = slice(bundle.strong, None)
-    present, inside = bundle.present[weak].to(scores.device), bundle.inside[weak].to(scores.device)
-    return strong, estep(scores[weak].detach(), present, inside)
+    seen = (part[weak].to(scores.device) for part in (bundle.present, bundle.labels, bundle.inside))
+    return strong, estep(scores[weak].detach(), *seen)
 
 
 def _background_share(labels: Tensor | None) -> float:

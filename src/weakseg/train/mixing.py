@@ -49,6 +49,7 @@ class ImageStream:
         if factors is not None and (len(factors) != len(ids) or np.min(factors) < 1):
             raise WeaksegError(f"stream {name}: {len(ids)} images need as many repeat factors of 1 or more")
         self.ids = ids
+        self.name = name
         self.factors = np.ones(len(ids)) if factors is None else np.asarray(factors, dtype=float)
         self._key = [seed, *name.encode()]
         self._starts = [0]  # position at which each epoch begins; one entry more than epochs drawn

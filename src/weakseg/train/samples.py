@@ -1,6 +1,6 @@
 """Training samples: crops of photos, or of a frozen trunk's cached maps, with labels at the score cells."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +15,7 @@ from weakseg.data.features import FeatureCache
 from weakseg.data.transforms import (
     CropWindow,
     grid_of_crop,
+    grid_of_image,
     pad_crop,
     padded_size,
     present_labels,
@@ -32,7 +33,8 @@ class Sample:
 
     Attributes:
         inputs: what the network or its head takes, channels last: (s, s, 3) float32 or stored maps (h, w, C).
-        labels: (h, w) uint8 labels at the score cells, 255 for void and padding.
+        labels: (h, w) uint8 labels at the score cells, 255 for void and padding: true ones, or those of a map from
+            boxes, as the source's reader gives them.
         inside: (h, w) bool, whether the cell lies within the photo.
         present: (L+1,) bool, the labels that occur in the crop's pixels: its image-level labels.
     """
@@ -43,8 +45,24 @@ class Sample:
     present: np.ndarray
 
 
+ReadLabels = Callable[[str], np.ndarray]
+"""The label map (H, W) uint8 of an image by id: its pixel labels, or a map made from boxes."""
+
+
 class SampleSource(Protocol):
     """Makes samples of images by id."""
+
+    def with_labels(self, read_labels: ReadLabels) -> "SampleSource":
+        """The same images with other label maps."""
+        ...
+
+    def whole_inputs(self, image_id: str) -> Tensor:
+        """What the network or its head takes for a whole image, (1, channels, rows, columns) float32."""
+        ...
+
+    def whole_labels(self, image_id: str) -> np.ndarray:
+        """The labels of a whole image at the score cells, (h, w) uint8; cells beyond the image are void."""
+        ...
 
     def sample(self, image_id: str, rng: np.random.Generator) -> Sample:
         """A random crop of an image."""
@@ -68,21 +86,47 @@ def _cropped_labels(
 class PhotoSource:
     """Crops of photos for a network that trains whole."""
 
-    def __init__(self, folder: VocFolder, network: Network, preprocessing: Preprocessing) -> None:
-        """Read from a VOC-layout folder; `preprocessing` is that of the initial weights."""
+    def __init__(
+        self,
+        folder: VocFolder,
+        network: Network,
+        preprocessing: Preprocessing,
+        read_labels: ReadLabels | None = None,
+    ) -> None:
+        """Read from a VOC-layout folder; `preprocessing` is that of the initial weights.
+
+        `read_labels` gives label maps in place of the folder's pixel labels.
+        """
         self.folder = folder
+        self.read_labels = read_labels or folder.labels
         self.network = network
         self.preprocessing = preprocessing
         # Padding is the mean pixel, which becomes 0 (DeepLab v1 release).
         pixel = np.array(preprocessing.mean) / preprocessing.scale
         self.fill = pixel if preprocessing.channel_order == "RGB" else pixel[::-1]
 
+    def with_labels(self, read_labels: ReadLabels) -> "PhotoSource":
+        """The same photos with other label maps."""
+        return PhotoSource(self.folder, self.network, self.preprocessing, read_labels)
+
+    def whole_inputs(self, image_id: str) -> Tensor:
+        """A whole photo as the network sees it."""
+        from weakseg.model.inputs import network_input
+
+        image = self.folder.image(image_id)
+        return network_input(image, self.network.image_scale, self.network.output_stride, self.preprocessing)
+
+    def whole_labels(self, image_id: str) -> np.ndarray:
+        """The labels of a whole photo at the score cells."""
+        labels = scale_labels(self.read_labels(image_id), self.network.image_scale)
+        return grid_of_image(labels, self.network.output_stride)
+
     def sample(self, image_id: str, rng: np.random.Generator) -> Sample:
         """A random crop of a photo, mirrored half of the time."""
         from weakseg.model import preprocess
 
         image = self.folder.image(image_id)
-        labels = scale_labels(self.folder.labels(image_id), self.network.image_scale)
+        labels = scale_labels(self.read_labels(image_id), self.network.image_scale)
         if labels.shape != image.shape[:2]:
             resized = Image.fromarray(image).resize(labels.shape[::-1], Image.Resampling.BILINEAR)
             image = np.asarray(resized)
@@ -103,16 +147,28 @@ class FeatureSource:
     frozen trunk near the crop's border, and are small against its field of view.
     """
 
-    def __init__(self, folder: VocFolder, network: Network, cache: FeatureCache) -> None:
-        """Read maps from `cache` and labels from `folder`; labels are kept in memory once read."""
-        self.folder = folder
+    def __init__(self, network: Network, cache: FeatureCache, read_labels: ReadLabels) -> None:
+        """Read maps from `cache` and labels by `read_labels`; labels are kept in memory once read."""
         self.network = network
         self.cache = cache
+        self.read_labels = read_labels
         self._labels: dict[str, np.ndarray] = {}
+
+    def with_labels(self, read_labels: ReadLabels) -> "FeatureSource":
+        """The same maps with other labels."""
+        return FeatureSource(self.network, self.cache, read_labels)
+
+    def whole_inputs(self, image_id: str) -> Tensor:
+        """The map of a whole photo."""
+        return self.cache.maps(image_id)[None]
+
+    def whole_labels(self, image_id: str) -> np.ndarray:
+        """The labels of a whole photo at the score cells."""
+        return grid_of_image(self._scaled_labels(image_id), self.network.output_stride)
 
     def _scaled_labels(self, image_id: str) -> np.ndarray:
         if image_id not in self._labels:
-            self._labels[image_id] = scale_labels(self.folder.labels(image_id), self.network.image_scale)
+            self._labels[image_id] = scale_labels(self.read_labels(image_id), self.network.image_scale)
         return self._labels[image_id]
 
     def sample(self, image_id: str, rng: np.random.Generator) -> Sample:
@@ -141,7 +197,8 @@ class Bundle:
 
     Attributes:
         inputs: (N, channels, rows, columns) float32.
-        labels: (N, h, w) int64 labels at the score cells; a weak image's are for display, never for training.
+        labels: (N, h, w) int64 labels at the score cells. A weak image's come from its map where it has boxes; with
+            image-level labels they are the true ones, for display and never for training.
         inside: (N, h, w) bool.
         present: (N, L+1) bool.
         strong: how many of the N images are strong.
@@ -154,45 +211,44 @@ class Bundle:
     strong: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a mini-batch draws from one stream.
+
+    Attributes:
+        stream: image ids, `strong` or `weak`.
+        images: how many an iteration.
+        source: makes their samples.
+    """
+
+    stream: ImageStream
+    images: int
+    source: SampleSource
+
+
 class Bundles:
     """The mini-batches of a run by iteration, prepared ahead by a thread, each a function of seed and iteration."""
 
-    def __init__(
-        self,
-        source: SampleSource,
-        *,
-        strong: ImageStream | None,
-        weak: ImageStream | None,
-        batch_strong: int,
-        batch_weak: int,
-        seed: int,
-        ahead: int = 3,
-    ) -> None:
-        """Draw `batch_strong` and `batch_weak` images an iteration from the streams that are there."""
-        self.source = source
-        self.parts = [
-            (name, stream, size)
-            for name, stream, size in (("strong", strong, batch_strong), ("weak", weak, batch_weak))
-            if stream is not None
-        ]
+    def __init__(self, *, strong: Part | None, weak: Part | None, seed: int, ahead: int = 3) -> None:
+        """Draw from the parts that are there; `ahead` mini-batches wait at most."""
+        self.parts = [part for part in (strong, weak) if part is not None]
+        self.strong = strong.images if strong is not None else 0
         self.seed = seed
         self.ahead = ahead
 
     def bundle(self, iteration: int) -> Bundle:
         """The mini-batch of an iteration 0, 1, ..."""
         samples: list[Sample] = []
-        strong = 0
-        for name, stream, size in self.parts:
-            for slot in range(size):
-                rng = np.random.default_rng([self.seed, *name.encode(), iteration, slot])
-                samples.append(self.source.sample(stream[iteration * size + slot], rng))
-            strong += size if name == "strong" else 0
+        for part in self.parts:
+            for slot in range(part.images):
+                rng = np.random.default_rng([self.seed, *part.stream.name.encode(), iteration, slot])
+                samples.append(part.source.sample(part.stream[iteration * part.images + slot], rng))
         return Bundle(
-            inputs=self.source.batch_inputs([s.inputs for s in samples]),
+            inputs=self.parts[0].source.batch_inputs([s.inputs for s in samples]),
             labels=torch.from_numpy(np.stack([s.labels for s in samples]).astype(np.int64)),
             inside=torch.from_numpy(np.stack([s.inside for s in samples])),
             present=torch.from_numpy(np.stack([s.present for s in samples])),
-            strong=strong,
+            strong=self.strong,
         )
 
     def iterate(self, first: int, last: int) -> Iterator[Bundle]:
