@@ -7,7 +7,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from weakseg.labels import CLASSES, palette
-from weakseg.report import figures
+from weakseg.report import boxes, figures
 from weakseg.report.results import read_grids, read_logs, read_per_class
 from weakseg.report.tables import read_table
 
@@ -61,7 +61,7 @@ def test_heatmaps_frame_the_winner(finished):
     grid = read_grids(finished)
     figure = figures.crf_heatmaps(grid)
     shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert len(shown) == 14
+    assert len(shown) == 20
     frames = [patch for patch in shown[0].patches if isinstance(patch, Rectangle)]
     # Columns are sigma_rgb 3, 5, 9, rows sigma_xy 50, 70; the winner has 5 and 70.
     assert [frame.get_xy() for frame in frames] == [(1, 1)]
@@ -69,11 +69,13 @@ def test_heatmaps_frame_the_winner(finished):
 
 
 def test_training_has_a_column_a_kind(finished):
-    figure = figures.training_curves(read_logs(finished))
-    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["Image-level labels", "Both", "Pixel labels"]
+    logs = read_logs(finished)
+    figure = figures.training_curves(logs[logs["annotation"] != "box"])
+    titles = ["Weak annotation alone", "With pixel labels of train", "Pixel labels alone"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == titles
     # Four weak experiments, one of them with three seeds.
     assert len(figure.axes[0].get_lines()) == 6
-    assert [text.get_text() for text in figure.axes[5].texts] == ["no E-step"]
+    assert [text.get_text() for text in figure.axes[5].texts] == ["no weak images"]
 
 
 def test_training_of_one_kind(finished):
@@ -94,6 +96,49 @@ def test_class_figures(finished):
     assert bars.patches[0].get_facecolor()[:3] == pytest.approx(
         tuple(int(figures.method_colour("EM-Adapt (Weak)")[i : i + 2], 16) / 255 for i in (1, 3, 5))
     )
+
+
+def test_alpha_curve_takes_the_best_of_each(finished):
+    axes = figures.alpha_curve(boxes.read_grid(finished), boxes.PUBLISHED_ALPHA).axes[0]
+    assert drawn(axes, [[20, 67], [40, 63], [60, 59], [80, 55]])
+    assert drawn(axes, [[20, 72.6], [40, 71.8], [60, 68.8], [80, 65.6]])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["20", "40", "60", "80"]
+
+
+def test_quality_has_a_row_a_method_and_moment(finished):
+    axes = figures.quality_heatmap(boxes.read_quality(finished)).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["Bbox-Rect", "Bbox-Seg", *(f"Bbox-EM-Fixed, {moment}" for moment in ("start", "middle", "end"))]
+    # Bbox-Seg's fabricated maps are the truth.
+    cells = np.asarray(axes.collections[0].get_array()).reshape(5, -1)
+    assert cells[1, 0] == 100 > cells[0, 0]
+
+
+def test_boxes_lie_where_they_are():
+    photo = np.full((10, 20, 3), 50, dtype=np.uint8)
+    labels = np.zeros((10, 20), dtype=np.uint8)
+    figure = figures.picture_grid([[photo, labels]], ["boxes", "map"], [["id", "a"]], [[(15, 2, 3, 7, 12)]])
+    frames = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert {(frame.get_xy(), frame.get_width(), frame.get_height()) for frame in frames} == {((2.5, 1.5), 10, 6)}
+    assert not figure.axes[1].patches
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["person"]
+
+
+def test_cells_at_pixels():
+    cells = np.array([[1, 2], [3, 4]], dtype=np.uint8)
+    shown = boxes.at_pixels(cells, (9, 12), 8.0)
+    assert shown.shape == (9, 12)
+    assert np.array_equal(shown[::8, ::8], cells)  # a cell's own pixel shows its label
+    assert (shown[:5, :5] == 1).all() and (shown[5:, 5:] == 4).all()  # half-way goes to the even cell
+
+
+def test_figure_4_has_seven_columns(finished):
+    figure = boxes.draw_figure4(finished)
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:7]]
+    assert titles[:4] == ["boxes", "truth", "Bbox-Rect", "Bbox-Seg"]
+    assert titles[4:] == ["E-step, start", "E-step, half-way", "E-step, end"]
+    assert len(figure.axes) == 14
+    assert figure.axes[3].get_xlabel() == "IOU 100 %"
 
 
 def test_confusion_is_by_true_class():

@@ -13,8 +13,9 @@ from weakseg.config import load_study
 from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 from weakseg.report import reference
-from weakseg.report.index import PAGES, write_index
+from weakseg.report.index import write_index
 from weakseg.report.notes import about, comparison, differences
+from weakseg.report.pages import PAGES
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.reference import collect_reference
 from weakseg.report.results import StudyResults
@@ -69,7 +70,8 @@ def test_index_shows_table_orders_and_provenance(reported):
     text = Links((reported.paths.report / "index.html").read_text()).text
     for shown in ("31.0 ± 1.0", "−7.2", "67.6", "6 of 6 hold", "50 images, 20 of them in train", "weakseg 0.1.0"):
         assert shown in text
-    assert "14.0 minutes for 14 runs, on CPU" in text  # 14 runs of 60 s
+    assert "20.0 minutes for 20 runs, on CPU" in text  # 20 runs of 60 s
+    assert "9 of 9 hold" in text
 
 
 def test_failed_orders_stand_out(reported):
@@ -98,7 +100,7 @@ def test_provenance_says_no_path(reported, finished):
     text = json.dumps(facts)
     for place in (str(finished.config_dir.parent), str(Path.home()), str(Path(__file__).parents[2])):
         assert place not in text
-    assert facts["train_seconds_total"] == 14 * 60
+    assert facts["train_seconds_total"] == 20 * 60
     assert [run["config_hash"] for run in facts["runs"][:2]] == ["em_fixed_weak-0", "em_fixed_weak_largefov-0"]
     assert facts["data"]["counts"] == {"train": 20, "train_aug": 50, "val": 12, "crf_val": 1}
     commit = facts["reported"]["commit"]
@@ -126,9 +128,14 @@ def test_what_is_said_of_the_paper_s_setting(finished, tmp_path, project_root):
     paths.manifest.parent.mkdir(parents=True)
     counts = {"train": 1464, "train_aug": 10582, "val": 1449, "crf_val": 100}
     paths.manifest.write_text(json.dumps({"root": "x", "counts": counts, "crf_val": []}))
+    entry = {"size": [9, 9], "source": "instances", "boxes": []}
+    paths.boxes.parent.mkdir(parents=True)
+    paths.boxes.write_text(json.dumps({"facts": {}, "images": {"a": entry, "b": entry}}))
     seeds = {"seeds": (0, 1), "seeds_for": {}}
     results = StudyResults(study.model_copy(update={"crf": crf, **seeds}), finished.experiments, paths, tmp_path)
     assert differences(results) == []
+    paths.boxes.write_text(json.dumps({"facts": {}, "images": {"a": entry, "b": {**entry, "source": "xml"}}}))
+    assert "The boxes of 1 of 2 images come from XML" in differences(results)[0]
     scenes = load_study("demo", project_root / "config")
     assert "generated scenes" in differences(StudyResults(scenes, finished.experiments, paths, tmp_path))[0]
 
@@ -142,14 +149,15 @@ def test_reference_holds_every_run(reported, tmp_path):
     names = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert names == {
         "table1.csv", "table1.md", "metrics.csv", "per_class.csv", "crf_grid.csv", "training.csv", "provenance.json",
+        "table3.csv", "table3.md", "bbox_seg_grid.csv", "label_quality.csv", "figures/alpha.png", "figures/figure4.jpg",
         "notes.txt", "figures/iou_vs_strong.png", "figures/qualitative.jpg", "figures/failures.jpg",
         *(f"report/{name}.html" for name in (*PAGES, "own_page", "index")),
     }  # fmt: skip
     # Copied figures are the study's own.
     pd.testing.assert_frame_equal(pd.read_csv(target / "table1.csv"), read_table(reported.paths, "table1"))
     grid = pd.read_csv(target / "crf_grid.csv")
-    assert grid.groupby(["experiment", "seed"]).size().tolist() == [12] * 14
-    assert len(pd.read_csv(target / "per_class.csv")) == 14 * 21
+    assert grid.groupby(["experiment", "seed"]).size().tolist() == [12] * 20
+    assert len(pd.read_csv(target / "per_class.csv")) == 20 * 21
     assert (target / "notes.txt").read_text() == "mine"
     assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) < 3_000_000
 

@@ -105,7 +105,7 @@ def test_logs_are_means_over_blocks(finished):
 
 def test_frames_have_a_block_a_run(finished):
     runs = len(finished.runs())
-    assert runs == 14
+    assert runs == 20
     assert len(read_per_class(finished)) == 21 * runs
     assert len(read_grids(finished)) == 12 * runs
 

@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from fabricate import write_voc
+from fabricate import write_voc, write_voc_boxes
+from safetensors.numpy import save_file
 
+from weakseg.annotations.bbox_rect import write_bbox_rect
+from weakseg.annotations.boxes import write_boxes
 from weakseg.config import Study, load_study, study_experiments
 from weakseg.data.prepare import prepare_data
 from weakseg.data.splits import strong_and_weak
 from weakseg.data.voc import VocFolder, write_index_png
+from weakseg.evaluate.label_quality import measure_labels
 from weakseg.labels import CLASSES, IGNORE
 from weakseg.paths import StudyPaths
 from weakseg.report.results import StudyResults
@@ -24,7 +28,8 @@ STUDY = {
     "crf": {"coarse": {"w": [5, 10], "sigma_xy": [50, 70], "sigma_rgb": [3, 5, 9]}, "refine_rounds": 0},
     "seeds": [0],
     "seeds_for": {"em_adapt_weak": [0, 1, 2]},
-    "report": {"qualitative_images": 4},
+    "boxes": {"quality_images": 10},
+    "report": {"qualitative_images": 4, "box_images": 2},
 }
 
 SHARE_WRONG = {"em_fixed_weak": 0.6, "em_adapt_weak": 0.4}
@@ -34,6 +39,8 @@ IOU = {
     "em_fixed_weak": 20.0, "em_fixed_weak_largefov": 18.0, "em_adapt_weak": 30.0, "em_adapt_weak_largefov": 28.0,
     "em_fixed_semi_200": 40.0, "em_fixed_semi_500": 45.0, "em_fixed_semi_750": 46.5, "em_fixed_semi_1000": 48.0,
     "em_fixed_semi_1464_5000": 49.0, "em_fixed_semi_1464_9118": 50.0, "strong_1464": 47.0, "strong_10582": 55.0,
+    "bbox_rect_weak": 33.0, "bbox_em_fixed_weak": 34.0, "bbox_seg_weak": 39.0,
+    "bbox_rect_semi": 46.0, "bbox_em_fixed_semi": 51.0, "bbox_seg_semi": 52.0,
 }  # fmt: skip
 """Mean IOU after the CRF of seed 0, in percent; each further seed has one point more, no CRF three points less."""
 
@@ -49,7 +56,7 @@ def make_config(folder: Path, project: Path, **changes) -> Path:
 
 def make_tree(root: Path, project: Path, **changes) -> StudyResults:
     """A finished study below `root`: data, manifest, and every file that a run writes."""
-    voc = write_voc(root / "voc", train=20, train_aug=50, val=12)
+    voc = write_voc_boxes(write_voc(root / "voc", train=20, train_aug=50, val=12))
     dataset = {**STUDY["dataset"], "path": str(voc)}
     config = make_config(root / "config", project, **{"dataset": dataset, **changes})
     study = load_study("fabricated", config)
@@ -60,7 +67,35 @@ def make_tree(root: Path, project: Path, **changes) -> StudyResults:
     truth = {image_id: folder.labels(image_id) for image_id in folder.ids("val")}
     for row, seed, _ in results.runs():
         write_run(study, paths, row, seed, truth)
+    if any(row.weak_annotation == "box" for row in results.experiments):
+        write_boxes_tree(results)
     return results
+
+
+def write_boxes_tree(results: StudyResults) -> None:
+    """Boxes, the maps of both methods (Bbox-Seg's those of the truth), the search, and the E-step's maps."""
+    paths, folder = results.paths, VocFolder(str(results.study.dataset.path))
+    write_boxes(paths.manifest, paths.boxes)
+    write_bbox_rect(paths.manifest, paths.boxes, paths.box_maps("bbox_rect"))
+    for image_id in folder.ids("train_aug"):
+        labels = folder.labels(image_id)
+        write_index_png(paths.box_maps("bbox_seg") / f"{image_id}.png", np.where(labels == IGNORE, 0, labels))
+    grid = [
+        {"alpha": alpha, "w": w, "sigma_xy": 33.0, "sigma_rgb": 4.0, "w_pos": 15.0, "sigma_pos": 3.0, "stage": "coarse",
+         "iou_foreground": 70 - 20 * alpha + w / 45, "iou_objects": 80 - 20 * alpha, "images": 1}
+        for alpha in (0.2, 0.4, 0.6, 0.8) for w in (41.0, 45.0)
+    ]  # fmt: skip
+    pd.DataFrame(grid).to_csv(paths.bbox_seg_grid, index=False)
+    row = next(row for row in results.experiments if row.watched)
+    run = paths.run(row.id, 0)
+    shown = folder.ids("train")[:2]
+    moments = ("start", "middle", "end")
+    cells = {f"{moment}/{i}": np.ascontiguousarray(folder.labels(i)[::8, ::8] % 4) for moment in moments for i in shown}
+    save_file(cells, run.estep_maps)
+    confusion = pd.DataFrame(np.eye(21, dtype=int) * 50 + 1, columns=list(CLASSES))
+    frames = [confusion.assign(moment=m, iteration=n, images=10, truth=list(CLASSES)) for n, m in enumerate(moments)]
+    pd.concat(frames).to_csv(run.estep_confusion, index=False)
+    measure_labels(results.study, paths, run)
 
 
 def write_run(study: Study, paths: StudyPaths, row, seed: int, truth: dict[str, np.ndarray]) -> None:

@@ -24,6 +24,9 @@ METHOD_COLOURS = {
     "EM-Fixed (Weak)": "#E69F00",
     "EM-Adapt (Weak)": "#D55E00",
     "EM-Fixed (Semi)": "#0072B2",
+    "Bbox-Rect": "#56B4E9",
+    "Bbox-EM-Fixed": "#CC79A7",
+    "Bbox-Seg": "#5B3A8E",
     "Strong": "#009E73",
 }
 """Colour of a method on every page; black for others."""
@@ -119,11 +122,11 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
     return figure
 
 
-def table_bars(table: pd.DataFrame) -> Figure:
-    """Each line of a table: this study without and with the CRF, beside the paper."""
+def table_bars(table: pd.DataFrame, weak: str = "weak") -> Figure:
+    """Each line of a table: this study without and with the CRF, beside the paper; `weak` names weak images."""
     names = []
     for row in table.itertuples():
-        counts = [f"{count:,} {kind}" for count, kind in ((row.strong, "strong"), (row.weak, "weak")) if count]
+        counts = [f"{count:,} {kind}" for count, kind in ((row.strong, "strong"), (row.weak, weak)) if count]
         names.append(f"{row.method}, {row.fov} FOV\n{', '.join(counts)}")
     height = np.arange(len(table))[::-1]
     figure, axes = plt.subplots(figsize=(9.0, 0.52 * len(table) + 1), layout="constrained")
@@ -175,17 +178,17 @@ def crf_heatmaps(grid: pd.DataFrame, *, columns: int = 4) -> Figure:
 
 
 def training_curves(logs: pd.DataFrame) -> Figure:
-    """Loss, background in the E-step's label maps and learning rate, a column a kind of supervision, a line a run.
+    """Loss, background in the weak images' label maps and learning rate, a column a kind of supervision, a line a run.
 
     Args:
         logs: as `results.read_logs` gives them; further seeds of an experiment are thin lines of its colour.
     """
     panels = (
         ("loss", "loss"),
-        ("background_share", "background in the\nE-step's maps (%)"),
+        ("background_share", "background in weak\nimages' maps (%)"),
         ("lr", "learning rate"),
     )
-    names = {"weak": "Image-level labels", "semi": "Both", "strong": "Pixel labels"}
+    names = {"weak": "Weak annotation alone", "semi": "With pixel labels of train", "strong": "Pixel labels alone"}
     kinds = [kind for kind in names if (logs["kind"] == kind).any()]
     figure, axes = plt.subplots(
         len(panels), len(kinds), figsize=(9.2 * len(kinds) / 3, 7.6), squeeze=False, sharex="col", sharey="row",
@@ -207,7 +210,7 @@ def training_curves(logs: pd.DataFrame) -> Figure:
             if name == "background_share":
                 axis.set_ylim(0, 100)
                 if not of_kind[name].notna().any():
-                    axis.text(0.5, 0.5, "no E-step", transform=axis.transAxes, ha="center", color=PAPER_COLOUR)
+                    axis.text(0.5, 0.5, "no weak images", transform=axis.transAxes, ha="center", color=PAPER_COLOUR)
             else:
                 axis.set_ylim(bottom=0)
             if column == 0:
@@ -346,3 +349,109 @@ def _class_patches(labels: set[int]) -> list[Patch]:
         for label in sorted(labels - {BACKGROUND, IGNORE})
     ]
     return patches + ([Patch(facecolor="white", edgecolor=PAPER_COLOUR, label="void")] if IGNORE in labels else [])
+
+
+def alpha_curve(grid: pd.DataFrame, published: dict[float, float]) -> Figure:
+    """IOU of the recovered foreground against alpha: the best CRF parameters of each, all others, and the paper.
+
+    Args:
+        grid: rows of bbox_seg_grid.csv.
+        published: IOU in percent by alpha.
+    """
+    figure, axes = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+    best = grid.groupby("alpha")["iou_foreground"].max()
+    axes.plot(
+        100 * grid["alpha"], grid["iou_foreground"], "o", ms=3, color=COLOURS[5], alpha=0.6,
+        label="every CRF parameter set tried",
+    )  # fmt: skip
+    axes.plot(100 * best.index, best, "o-", ms=6, color=METHOD_COLOURS["Bbox-Seg"], label="the best of each alpha")
+    axes.plot(
+        [100 * alpha for alpha in published], list(published.values()), "o--", ms=5, lw=1, mfc="white",
+        color=PAPER_COLOUR, label="published (100 images of VOC 2012)",
+    )  # fmt: skip
+    axes.set_xticks(sorted({round(100 * alpha) for alpha in (*published, *grid["alpha"])}))
+    axes.set(xlabel="alpha: core of a box (%)", ylabel="IOU of the foreground (%)")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def quality_heatmap(quality: pd.DataFrame) -> Figure:
+    """IOU of training labels against the truth at the score cells, by class (columns) and method (rows).
+
+    Args:
+        quality: rows of label_quality.csv.
+    """
+    cells = quality[quality["at"] == "cells"]
+    names = cells["method"] + np.where(cells["moment"] == "fixed", "", ", " + cells["moment"])
+    table = cells.assign(name=names).pivot_table(index="name", columns="class", values="iou", sort=False)
+    table = table[[name for name in CLASSES if name in table.columns]]
+    table.insert(0, "mean", table.mean(axis=1))
+    figure, axes = plt.subplots(figsize=(9.2, 0.4 * len(table) + 1.6), layout="constrained")
+    sns.heatmap(
+        table, ax=axes, cmap="cividis", vmin=0, vmax=100, annot=True, fmt=".0f", annot_kws={"size": 7},
+        cbar_kws={"label": "IOU (%)", "pad": 0.01, "fraction": 0.03},
+    )  # fmt: skip
+    axes.set_xticks(np.arange(table.shape[1]) + 0.5, list(table.columns), rotation=60, ha="right", fontsize=8)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set(xlabel="", ylabel="")
+    return figure
+
+
+BoxCorners = Sequence[tuple[int, int, int, int, int]]
+"""Boxes of an image: label, first row, first column, last row, last column."""
+
+
+def picture_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    boxes: Sequence[BoxCorners],
+) -> Figure:
+    """A line an image: its photo with boxes, then label maps in VOC's colours over the photo in grey; a legend below.
+
+    Args:
+        rows: for each image the photo (H, W, 3) uint8 and label maps (H, W).
+        titles: of the columns.
+        captions: for each image the text under each picture.
+        boxes: for each image its boxes, in pixels of the photo.
+    """
+    columns = len(titles)
+    cell = min(2.9, 9.0 / columns)
+    heights = [cell * row[0].shape[0] / row[0].shape[1] + 0.2 for row in rows]
+    total = sum(heights) + 1.1
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(cell * columns + 0.2, total),
+        squeeze=False,
+        gridspec_kw={
+            "height_ratios": heights, "wspace": 0.04, "hspace": 0.14, "left": 0.01, "right": 0.99,
+            "top": 1 - 0.45 / total, "bottom": 0.65 / total,
+        },
+    )  # fmt: skip
+    shown = {box[0] for corners in boxes for box in corners}
+    for line, (pictures, texts, corners) in enumerate(zip(rows, captions, boxes, strict=True)):
+        photo = pictures[0]
+        for axis, picture, text in zip(axes[line], pictures, texts, strict=True):
+            if picture.ndim == 2:
+                shown |= set(np.unique(picture).tolist())
+                picture = colour_labels(picture, photo)
+            axis.imshow(picture)
+            axis.set_xlabel(text, fontsize=7, labelpad=1.5)
+        draw_boxes(axes[line, 0], corners)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=8)
+    figure.legend(handles=_class_patches(shown), loc="lower center", ncols=8, columnspacing=1.2)
+    return figure
+
+
+def draw_boxes(axis: Any, boxes: BoxCorners) -> None:
+    """Draw boxes in the colours of their classes, with a pale line within so that they show on any photo."""
+    for label, top, left, bottom, right in boxes:
+        place, width, height = (left - 0.5, top - 0.5), right - left + 1, bottom - top + 1
+        colour = palette()[label] / 255
+        axis.add_patch(Rectangle(place, width, height, fill=False, ec="white", lw=2.2))
+        axis.add_patch(Rectangle(place, width, height, fill=False, ec=colour, lw=1.3))

@@ -47,10 +47,10 @@ def html_rows(
     return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
-def html_table(frame: pd.DataFrame) -> str:
+def html_table(frame: pd.DataFrame, table: str = "table1") -> str:
     """A table of the paper (as `tables.read_table` gives it); variants are set back under their line."""
     return html_rows(
-        display_table(frame),
+        display_table(frame, table),
         text=("method", "FOV"),
         strong=("DCNN + CRF",),
         muted=frame["line"].duplicated().tolist(),

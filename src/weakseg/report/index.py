@@ -1,9 +1,11 @@
 """The report's first page: what the study is, its table, a curve, and the way to the other pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from weakseg.config import Study, study_experiments
 from weakseg.files import atomic_write_text
@@ -12,19 +14,10 @@ from weakseg.report import figures
 from weakseg.report.html import STYLE_SHEET, html_orders, html_table, image_tag
 from weakseg.report.notes import conventions, data_counts, differences, network_text
 from weakseg.report.orders import check_orders
+from weakseg.report.pages import PAGES, page_of
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.results import StudyResults
-from weakseg.report.tables import read_table
-
-PAGES = {
-    "table1": ("Table 1", "Every line beside the published figure, and which of the paper's orders hold."),
-    "iou_vs_strong": ("IOU against pixel labels", "What a few pixel labels add to many image-level labels."),
-    "per_class": ("Classes", "IOU by class, and which classes are taken for which."),
-    "qualitative": ("Pictures", "Typical images and failures, with and without the CRF, chosen by a rule."),
-    "crf_grid": ("CRF search", "Every parameter set tried on the held-out images, and the winners."),
-    "training_curves": ("Training", "Loss, learning rate, the E-step's background share, time."),
-}
-"""Title and sentence of the pages, in the order of reading; a page without an entry goes by its file's name."""
+from weakseg.report.tables import read_tables
 
 
 def write_index(study: Study, paths: StudyPaths, config_dir: str | Path = "config") -> None:
@@ -49,8 +42,9 @@ def index_html(results: StudyResults, pages: Sequence[str]) -> str:
     sections = [_facts(results)]
     if notes := differences(results):
         sections.append(_section("Before comparing with the paper", _list(notes), kind="notes"))
-    for name in sorted({row.table for row in results.experiments}):
-        sections.append(_table(results, name))
+    frames = read_tables(results)
+    for name in frames:
+        sections.append(_table(results, frames, name))
     sections.append(_links(pages))
     sections.append(_section("How the figures are made", _list(conventions(results))))
     sections.append(_provenance(gather_provenance(results)))
@@ -101,10 +95,10 @@ def _facts(results: StudyResults) -> str:
     return f'<dl class="facts">\n{items}\n</dl>'
 
 
-def _table(results: StudyResults, name: str) -> str:
-    frame = read_table(results.paths, name)
-    parts = [html_table(frame)]
-    orders = check_orders(results, frame)
+def _table(results: StudyResults, frames: Mapping[str, pd.DataFrame], name: str) -> str:
+    frame = frames[name]
+    parts = [html_table(frame, name)]
+    orders = check_orders(results, frames, name)
     if len(orders):
         held = int((orders["Holds"] == "yes").sum())
         parts.append(f"<h3>Orders of the paper: {held} of {len(orders)} hold</h3>\n{html_orders(orders)}")
@@ -119,8 +113,8 @@ def _table(results: StudyResults, name: str) -> str:
 def _links(pages: Sequence[str]) -> str:
     cards = []
     for name in pages:
-        title, sentence = PAGES.get(name, (name.replace("_", " "), ""))
-        inner = f"<strong>{escape(title)}</strong><span>{escape(sentence)}</span>"
+        page = page_of(name)
+        inner = f"<strong>{escape(page.title)}</strong><span>{escape(page.sentence)}</span>"
         cards.append(f'<a class="card" href="{escape(name)}.html">{inner}</a>')
     return _section("Pages", '<nav class="cards">\n' + "\n".join(cards) + "\n</nav>")
 

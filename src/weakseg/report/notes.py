@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 
+from weakseg.annotations.boxes import read_boxes
 from weakseg.data.prepare import read_manifest
 from weakseg.data.splits import PAPER_TRAIN, PAPER_TRAIN_AUG, PAPER_VAL
 from weakseg.errors import WeaksegError
@@ -88,11 +89,25 @@ def differences(results: StudyResults) -> list[str]:
             f"The CRF's search tries {tried} parameter sets and {finer} around the best; the paper tries {PAPER_GRID}, "
             "then finer ones."
         )
+    if any(row.weak_annotation == "box" for row in results.experiments):
+        found += _box_differences(results)
     if max(len(study.seeds_of(row.id)) for row in results.experiments) == 1:
         found.append("Every line is a single run, so nothing is known here about the spread between seeds.")
     elif min(len(study.seeds_of(row.id)) for row in results.experiments) == 1:
         found.append("Lines without a ± are single runs: their spread between seeds is not known here.")
     return found
+
+
+def _box_differences(results: StudyResults) -> list[str]:
+    entries = read_boxes(results.paths.boxes).values()
+    written = sum(entry.source == "xml" for entry in entries)
+    if not written:
+        return []
+    whose = "All boxes" if written == len(entries) else f"The boxes of {written:,} of {len(entries):,} images"
+    return [
+        f"{whose} come from XML annotations, since there are no instance masks for them; the paper's are tight around "
+        "instance masks."
+    ]
 
 
 def conventions(results: StudyResults) -> list[str]:
@@ -103,7 +118,8 @@ def conventions(results: StudyResults) -> list[str]:
         "that occurs nowhere counts as 0 (rule of the VOC development kit).",
         f"The CRF's parameters are chosen on {counts['crf_val']:,} of the {counts['val']:,} images of val, as in the "
         "paper. Untuned val is val without these images; where it differs much from the whole, the tuning has helped.",
-        "Strong and Weak are the counts really used: images with pixel labels and images with image-level labels.",
+        "Strong, Weak and Boxes are the counts really used: images with pixel labels, with image-level labels, with "
+        "bounding boxes.",
         f"Published figures: {PAPER}. They are single runs with VGG-16 on the full lists. A variant of a line stands "
         "beside the figure published for the line.",
     ]

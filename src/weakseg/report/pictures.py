@@ -18,11 +18,11 @@ def representatives(results: StudyResults, table: str = "table1") -> list[Experi
     """
     best: dict[str, Experiment] = {}
     for row in results.experiments:
-        if row.table == table and row.variant is None:
+        if row.line_in(table) and row.variant is None:
             known = best.get(row.method)
             if known is None or (row.strong, row.weak) > (known.strong, known.weak):
                 best[row.method] = row
-    return sorted(best.values(), key=lambda row: row.line)
+    return sorted(best.values(), key=lambda row: row.line_in(table) or 0)
 
 
 def reference_run(results: StudyResults) -> pd.Series:
@@ -54,7 +54,8 @@ def _draw(results: StudyResults, shown: Sequence[Experiment], image_ids: Sequenc
     methods = []
     for row in shown:
         strong = counts[row.id]
-        methods.append(f"{row.method}\n" + (f"{strong:,} pixel-labelled" if strong else "image-level labels only"))
+        alone = "boxes only" if row.weak_annotation == "box" else "image-level labels only"
+        methods.append(f"{row.method}\n" + (f"{strong:,} pixel-labelled" if strong else alone))
     figure = figures.qualitative_grid(rows, methods, captions)
     # Taken out of pyplot's hands, or a notebook would draw it where it was made and again where it is shown.
     plt.close(figure)

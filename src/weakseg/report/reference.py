@@ -11,12 +11,12 @@ from weakseg.config import Study, study_experiments
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_text
 from weakseg.paths import StudyPaths
-from weakseg.report import figures
+from weakseg.report import boxes, figures
 from weakseg.report.notes import data_counts
 from weakseg.report.pictures import draw_qualitative
 from weakseg.report.provenance import write_provenance
 from weakseg.report.results import StudyResults, read_grids, read_logs, read_metrics, read_per_class
-from weakseg.report.tables import display_table, markdown_table, read_table
+from weakseg.report.tables import display_table, markdown_table, read_table, read_tables
 
 LARGEST_PAGE = 1_500_000
 """Bytes that a page may have to be kept."""
@@ -28,8 +28,8 @@ def collect_reference(
     """Write a finished study's CSVs, pages, figures and provenance to `{out_dir}/{study}/`.
 
     Files: `{table}.csv` and `{table}.md`; `metrics.csv`, `per_class.csv`, `crf_grid.csv` and `training.csv` over all
-    runs (`training.csv` as means over blocks of iterations); `report/*.html`; `figures/*`; `provenance.json`. Files of
-    these names are replaced, others left alone.
+    runs (`training.csv` as means over blocks of iterations); with boxes `bbox_seg_grid.csv` and `label_quality.csv`;
+    `report/*.html`; `figures/*`; `provenance.json`. Files of these names are replaced, others left alone.
 
     Raises:
         WeaksegError: a run, a table or the report is missing, or a page is too large to keep.
@@ -44,9 +44,12 @@ def collect_reference(
         "crf_grid": read_grids(results),
         "training": _rounded(read_logs(results, points=60)),
     }
-    for name in sorted({row.table for row in results.experiments}):
-        frames[name] = read_table(paths, name)
-        atomic_write_text(target / f"{name}.md", markdown_table(display_table(frames[name])))
+    tables = read_tables(results)
+    frames |= tables
+    if "table3" in tables:
+        frames |= {"bbox_seg_grid": boxes.read_grid(results), "label_quality": boxes.read_quality(results)}
+    for name, frame in tables.items():
+        atomic_write_text(target / f"{name}.md", markdown_table(display_table(frame, name)))
     for name, frame in frames.items():
         with atomic_path(target / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
@@ -80,8 +83,13 @@ def _rounded(logs: pd.DataFrame) -> pd.DataFrame:
 
 def _write_figures(results: StudyResults, folder: Path) -> None:
     """The figures that a README shows."""
-    if any(row.table == "table1" for row in results.experiments):
-        figures.set_style()
+    figures.set_style()
+    if "table3" in results.tables:
+        curve = figures.alpha_curve(boxes.read_grid(results), boxes.PUBLISHED_ALPHA)
+        _write(folder / "alpha.png", curve, dpi=130)
+    if any(row.watched for row in results.experiments):
+        _write(folder / "figure4.jpg", boxes.draw_figure4(results), dpi=110)
+    if "table1" in results.tables:
         curve = figures.iou_against_strong(read_table(results.paths, "table1"), data_counts(results)["train"])
         _write(folder / "iou_vs_strong.png", curve, dpi=130)
         typical, failures = draw_qualitative(results)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.config import Experiment, Study, load_study, study_experiments
+from weakseg.config import Experiment, Study, load_study, study_experiments, study_tables
 from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import read_index_png
 from weakseg.errors import WeaksegError
@@ -31,6 +31,11 @@ class StudyResults:
     experiments: list[Experiment]
     paths: StudyPaths
     config_dir: Path
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables of the paper that it fills."""
+        return study_tables(self.experiments)
 
     def runs(self) -> list[tuple[Experiment, int, RunPaths]]:
         """Every run: experiment, seed, files."""
@@ -88,6 +93,7 @@ def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPath
             "label": experiment_label(row),
             "method": row.method,
             "kind": row.kind,
+            "annotation": row.weak_annotation,
             "variant": row.variant,
             "fov": row.fov,
             "network": metrics["network"],
@@ -123,6 +129,7 @@ def _stacked(results: StudyResults, name: str) -> pd.DataFrame:
         except (ValueError, pd.errors.EmptyDataError) as error:
             raise WeaksegError(f"{path}: not a CSV file ({error}); delete it and run snakemake again") from error
         frame.insert(0, "seed", seed)
+        frame.insert(0, "annotation", row.weak_annotation)
         frame.insert(0, "kind", row.kind)
         frame.insert(0, "label", experiment_label(row))
         frame.insert(0, "experiment", row.id)
@@ -143,7 +150,7 @@ def read_grids(results: StudyResults) -> pd.DataFrame:
 def read_logs(results: StudyResults, points: int = 200) -> pd.DataFrame:
     """Training logs, averaged over windows so that a run has about `points` rows."""
     frames = []
-    keys = ["experiment", "label", "kind", "seed"]
+    keys = ["experiment", "label", "kind", "annotation", "seed"]
     for names, log in _stacked(results, "train_log").groupby(keys, sort=False):
         window = max(1, -(-len(log) // points))
         numbers = log.drop(columns=keys).groupby(np.arange(len(log)) // window).mean()

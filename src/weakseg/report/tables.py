@@ -36,7 +36,8 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
         WeaksegError: the study runs no experiment of this table, or a run is missing.
     """
     published = {(f.table, f.line): f.iou for f in load_paper(results.config_dir)}
-    chosen = [row for row in results.experiments if row.table == table]
+    line_of = {row.id: line for row in results.experiments if (line := row.line_in(table))}
+    chosen = sorted((row for row in results.experiments if row.id in line_of), key=lambda row: line_of[row.id])
     if not chosen:
         raise WeaksegError(f"study {results.study.name}: no experiment of {table}; see config/experiments.yaml")
     only = StudyResults(results.study, chosen, results.paths, results.config_dir)
@@ -44,9 +45,10 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
     rows = []
     for row in chosen:
         runs = metrics[metrics["experiment"] == row.id]
-        if (row.table, row.line) not in published:
+        line = line_of[row.id]
+        if (table, line) not in published:
             raise WeaksegError(
-                f"{results.config_dir}/paper.yaml: {row.table} has no line {row.line}, which experiment {row.id} "
+                f"{results.config_dir}/paper.yaml: {table} has no line {line}, which experiment {row.id} "
                 "names; mend the line in experiments.yaml or add the published figure"
             )
         for name in ("strong", "weak", "network"):
@@ -58,7 +60,7 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
                 )
         rows.append(
             {
-                "line": row.line,
+                "line": line,
                 "experiment": row.id,
                 "method": row.method,
                 "strong": runs["strong"].iloc[0],
@@ -66,7 +68,7 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
                 "network": runs["network"].iloc[0],
                 "fov": row.fov,
                 "seeds": len(runs),
-                "published_iou": published[row.table, row.line],
+                "published_iou": published[table, line],
                 "iou_crf_mean": runs["iou_crf"].mean(),
                 "iou_crf_sd": runs["iou_crf"].std(),
                 "iou_dcnn_mean": runs["iou_dcnn"].mean(),
@@ -101,7 +103,16 @@ def read_table(paths: StudyPaths, table: str) -> pd.DataFrame:
     return frame
 
 
-def display_table(frame: pd.DataFrame) -> pd.DataFrame:
+def read_tables(results: StudyResults) -> dict[str, pd.DataFrame]:
+    """All tables of a study by name."""
+    return {name: read_table(results.paths, name) for name in results.tables}
+
+
+WEAK_COLUMN = {"table3": "boxes"}
+"""What the paper's tables call weakly annotated images; `weak` where nothing is said."""
+
+
+def display_table(frame: pd.DataFrame, table: str = "table1") -> pd.DataFrame:
     """The table as people read it: one decimal, spread over seeds, the difference to the paper."""
 
     def spread(mean: float, sd: float) -> str:
@@ -114,7 +125,7 @@ def display_table(frame: pd.DataFrame) -> pd.DataFrame:
                 "line": row.line,
                 "method": row.method,
                 "strong": f"{row.strong:,}" if row.strong else "–",
-                "weak": f"{row.weak:,}" if row.weak else "–",
+                WEAK_COLUMN.get(table, "weak"): f"{row.weak:,}" if row.weak else "–",
                 "FOV": row.fov,
                 "seeds": row.seeds,
                 "paper": f"{row.published_iou:.1f}",

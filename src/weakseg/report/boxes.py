@@ -1,0 +1,167 @@
+"""What the pages on boxes show: boxes on images, the search for alpha, the quality of labels, Figure 4."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from weakseg.annotations.boxes import ImageBoxes, boxes_of, read_agreement, read_boxes
+from weakseg.annotations.maps import map_reader, telling_images
+from weakseg.data.prepare import open_data
+from weakseg.errors import WeaksegError
+from weakseg.report import figures
+from weakseg.report.results import StudyResults, image_iou
+
+PUBLISHED_ALPHA = {0.2: 72.6, 0.4: 71.8, 0.6: 68.8, 0.8: 65.6}
+"""IOU in percent of the recovered foreground by alpha, on the paper's 100 held-out images (first text of the paper)."""
+
+MOMENTS = {"start": "start", "middle": "half-way", "end": "end"}
+"""How a figure names the moments at which the E-step was looked at."""
+
+LONGEST_PX = 300
+"""Longer side of a picture on a page; larger photos are thinned out by a whole factor."""
+
+
+def read_grid(results: StudyResults) -> pd.DataFrame:
+    """Every alpha and CRF parameter set tried for Bbox-Seg, with its IOU in percent on the held-out images."""
+    return _read_csv(results.paths.bbox_seg_grid)
+
+
+def read_quality(results: StudyResults) -> pd.DataFrame:
+    """IOU of training labels against the truth, by method, moment, place and class."""
+    return _read_csv(results.paths.label_quality)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise WeaksegError(f"{path}: no such file; make it with `snakemake {path}`") from None
+    except (ValueError, pd.errors.EmptyDataError) as error:
+        raise WeaksegError(f"{path}: not a CSV file ({error}); delete it and run snakemake again") from error
+
+
+def alpha_table(results: StudyResults) -> pd.DataFrame:
+    """The best CRF parameters of each alpha as text cells, beside the published IOU."""
+    rows = []
+    for alpha, tried in read_grid(results).groupby("alpha"):
+        best = tried.loc[tried["iou_foreground"].idxmax()]
+        published = PUBLISHED_ALPHA.get(round(float(alpha), 4))
+        rows.append(
+            {
+                "alpha": f"{100 * best.alpha:g} %",
+                "w": f"{best.w:g}",
+                "sigma_xy": f"{best.sigma_xy:g}",
+                "sigma_rgb": f"{best.sigma_rgb:g}",
+                "IOU of classes": f"{best.iou_foreground:.1f}",
+                "IOU of all objects": f"{best.iou_objects:.1f}",
+                "paper": "–" if published is None else f"{published:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def quality_means(results: StudyResults) -> pd.DataFrame:
+    """Mean IOU of each method's training labels over the labels that occur, as text cells."""
+    quality = read_quality(results)
+    means = quality.groupby(["method", "moment", "at"], sort=False)["iou"].mean().unstack("at")
+    rows = []
+    for (method, moment), row in means.iterrows():
+        pixels = row.get("pixels", float("nan"))
+        rows.append(
+            {
+                "labels of": method + ("" if moment == "fixed" else f", {MOMENTS[moment]}"),
+                "at score cells": f"{row['cells']:.1f}",
+                "at pixels": "–" if pd.isna(pixels) else f"{pixels:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def box_facts(results: StudyResults) -> str:
+    """Where the boxes come from and how their two sources agree, in Markdown."""
+    entries = read_boxes(results.paths.boxes)
+    count = sum(len(entry.boxes) for entry in entries.values())
+    without = sum(not entry.boxes for entry in entries.values())
+    from_masks = sum(entry.source == "instances" for entry in entries.values())
+    parts = [f"{count:,} boxes on {len(entries):,} images, the held-out ones of val included."]
+    if from_masks == len(entries):
+        parts.append("All are tight around instance masks.")
+    else:
+        parts.append(
+            f"Those of {from_masks:,} images are tight around instance masks, the others are read from XML annotations."
+        )
+    if without:
+        parts.append(f"{without:,} images have no box; their label maps are background everywhere.")
+    if agreement := read_agreement(results.paths.boxes):
+        parts.append(
+            f"{agreement['images']:,} images have both masks and XML. There the boxes' median IOU is "
+            f"{agreement['iou_median']:.2f} (lowest {agreement['iou_min']:.2f}) and their edges lie "
+            f"{agreement['gap_median_px']:g} pixels apart in the median, {agreement['gap_max_px']} at most: void "
+            "borders, and thin parts lost in them, are no part of an instance mask."
+        )
+    return " ".join(parts)
+
+
+def draw_boxes_page(results: StudyResults) -> Figure:
+    """Training images with their boxes, their truth, and the maps of both methods, chosen by a rule from the boxes."""
+    folder, boxes = open_data(results.paths.manifest), read_boxes(results.paths.boxes)
+    chosen = telling_images(boxes, folder.ids("train"), 2 * results.study.report.box_images)
+    return _draw(results, boxes, chosen[results.study.report.box_images :] or chosen, {})
+
+
+def draw_figure4(results: StudyResults) -> Figure:
+    """Figure 4 of the paper, with the E-step's maps of Bbox-EM-Fixed at the start, middle and end of its training."""
+    row = next((row for row in results.experiments if row.watched), None)
+    if row is None:
+        raise WeaksegError(
+            f"study {results.study.name}: it runs no Bbox-EM-Fixed on boxes alone, so there is no E-step"
+        )
+    path = results.paths.run(row.id, results.study.seeds_of(row.id)[0]).estep_maps
+    try:
+        maps = load_file(path)
+    except FileNotFoundError:
+        raise WeaksegError(f"{path}: no such file; make the run with `snakemake {path}`") from None
+    except SafetensorError as error:
+        raise WeaksegError(f"{path}: not readable ({error}); delete it and run snakemake again") from error
+    chosen = list(dict.fromkeys(name.split("/", 1)[1] for name in maps))
+    return _draw(results, read_boxes(results.paths.boxes), sorted(chosen), maps)
+
+
+def _draw(
+    results: StudyResults, boxes: dict[str, ImageBoxes], image_ids: list[str], maps: dict[str, np.ndarray]
+) -> Figure:
+    """A line an image; `maps` holds E-step maps at score cells as `moment/image`."""
+    folder, network = open_data(results.paths.manifest), results.study.network
+    readers = [map_reader(results.paths.box_maps(name), image_ids) for name in ("bbox_rect", "bbox_seg")]
+    moments = [moment for moment in MOMENTS if any(name.startswith(f"{moment}/") for name in maps)]
+    pixels_a_cell = network.output_stride / network.image_scale
+    rows, captions, corners = [], [], []
+    for image_id in image_ids:
+        truth = folder.labels(image_id)
+        labels = [read(image_id) for read in readers]
+        labels += [at_pixels(maps[f"{moment}/{image_id}"], truth.shape, pixels_a_cell) for moment in moments]
+        step = -(-max(truth.shape) // LONGEST_PX)
+        rows.append([picture[::step, ::step] for picture in (folder.image(image_id), truth, *labels)])
+        captions.append([image_id, "truth", *(f"IOU {image_iou(truth, found):.0f} %" for found in labels)])
+        entry = boxes_of(boxes, image_id, results.paths.boxes)
+        corners.append(
+            [(b.label, b.top // step, b.left // step, b.bottom // step, b.right // step) for b in entry.boxes]
+        )
+    titles = ["boxes", "truth", "Bbox-Rect", "Bbox-Seg", *(f"E-step, {MOMENTS[moment]}" for moment in moments)]
+    figure = figures.picture_grid(rows, titles, captions, corners)
+    plt.close(figure)  # or a notebook would draw it twice
+    return figure
+
+
+def at_pixels(cells: np.ndarray, size: tuple[int, ...], pixels_a_cell: float) -> np.ndarray:
+    """A label map at score cells as seen at an image's pixels: each pixel shows its nearest cell's label."""
+    rows, columns = (
+        np.minimum(np.round(np.arange(length) / pixels_a_cell).astype(int), count - 1)
+        for length, count in zip(size, cells.shape, strict=True)
+    )
+    return cells[np.ix_(rows, columns)]
