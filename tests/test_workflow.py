@@ -15,7 +15,14 @@ from weakseg.config import load_experiments, load_study
 from weakseg.paths import StudyPaths
 
 TINY = ("study=tiny", "config_dir=tests/tiny/config")
-RUNS = [("em_adapt_weak", 0), ("em_fixed_semi_1464_9118", 0), ("strong_1464", 0), ("strong_1464", 1)]
+RUNS = [
+    ("em_adapt_weak", 0),
+    ("em_fixed_semi_1464_9118", 0),
+    ("strong_1464", 0),
+    ("strong_1464", 1),
+    ("bbox_seg_semi", 0),
+    ("bbox_em_fixed_weak", 0),  # the run whose E-step is looked at
+]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -63,8 +70,12 @@ class Project:
 
 RULES = {
     "data", "annotate", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table", "notebook", "page",
-    "index",
+    "index", "extract_boxes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "train_watched",
 }  # fmt: skip
+
+
+BOX_RULES = ("extract_boxes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality")
+EVERY_RUN = {"train": 5, "train_watched": 1, "score": 6, "tune_crf": 6, "evaluate": 6}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +93,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Pr
         if not row.startswith("results/"):
             continue
         path = project.root / row.split("\t")[0]
-        if path.name.startswith("labels"):
+        if path.name.startswith("labels") or path.name in ("bbox_rect", "bbox_seg"):
             path.mkdir(parents=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,9 +138,10 @@ STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
 
 def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
     pages = len(list((fresh.root / "notebooks").glob("*.ipynb")))
-    runs = dict.fromkeys(("train", "score", "tune_crf", "evaluate"), len(RUNS))
-    once = dict.fromkeys(("data", "annotate", "pretrain", "table", "index"), 1)
-    expected = {**runs, **once, "features": 2, "notebook": pages, "page": pages}
+    runs = dict.fromkeys(("score", "tune_crf", "evaluate"), len(RUNS))
+    once = dict.fromkeys(("data", "annotate", "pretrain", "index", *BOX_RULES, "train_watched"), 1)
+    twice = dict.fromkeys(("features", "table"), 2)
+    expected = {**runs, **once, **twice, "train": len(RUNS) - 1, "notebook": pages, "page": pages}
     assert fresh.planned() == {name: count for name, count in expected.items() if count}
 
 
@@ -138,12 +150,12 @@ def test_every_study_has_a_target_for_its_report_tables_and_experiments(fresh: P
         chosen = load_study(study, fresh.root / "config").experiments
         experiments = [row.id for row in load_experiments(fresh.root / "config") if not chosen or row.id in chosen]
         listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=(f"study={study}",)).split()
-        assert {"report", "table1", *experiments} <= set(listed)
+        assert {"report", "table1", "table3", "figure4", *experiments} <= set(listed)
 
 
 def test_dry_run_of_a_study_of_photos_needs_none(fresh: Project) -> None:
     planned = fresh.planned(config=("study=voc-subset",))
-    assert planned["train"] == planned["evaluate"] >= 10
+    assert planned["train"] + planned["train_watched"] == planned["evaluate"] >= 10
     assert "pretrain" not in planned
 
 
@@ -151,6 +163,27 @@ def test_run_by_file_name_of_a_study_that_is_not_the_configured_one(fresh: Proje
     target = StudyPaths("voc-subset").run("em_adapt_weak", 0).metrics
     jobs = fresh.planned(str(target), config=("study=demo",))
     assert jobs["train"] == jobs["evaluate"] == 1 and "pretrain" not in jobs
+
+
+def test_figure_4_and_the_boxes_train_no_more_than_they_show(fresh: Project) -> None:
+    planned = fresh.planned("figure4")
+    assert planned["train_watched"] == 1 and "train" not in planned and "score" not in planned
+    assert "bbox_seg" in fresh.planned("boxes")
+    assert fresh.planned("table3") == {
+        name: count for name, count in fresh.planned().items()
+        if name not in ("notebook", "page", "index", "label_quality")
+    } | {"table": 1, "train": 3, "score": 4, "tune_crf": 4, "evaluate": 4}  # fmt: skip
+
+
+def test_a_study_without_boxes_leaves_their_lines_and_pages_out(fresh: Project) -> None:
+    text = (fresh.root / STUDY_FILE).read_text(encoding="utf-8")
+    study = yaml.safe_load(text)
+    study.update(name="boxless", boxes=None, experiments=None)
+    (fresh.root / "boxless.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    planned = fresh.planned(config=("study=boxless.yaml", TINY[1]))
+    assert not set(BOX_RULES) & set(planned) and planned["table"] == 1 and "train_watched" not in planned
+    listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=("study=boxless.yaml", TINY[1])).split()
+    assert "table3" not in listed and "figure4" not in listed and "table1" in listed
 
 
 def test_experiment_target_runs_its_seeds_only(fresh: Project) -> None:
@@ -216,22 +249,31 @@ def test_edit_of_a_rule_s_command_trains_nothing(
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        (lambda s: s["crf"].update(iterations=3), {"tune_crf": 4, "evaluate": 4}),
-        (lambda s: s["solver"].update(lr=0.02), {"train": 4, "score": 4, "tune_crf": 4, "evaluate": 4}),
+        (lambda s: s["crf"].update(iterations=3), {"tune_crf": 6, "evaluate": 6}),
+        (lambda s: s["solver"].update(lr=0.02), {**EVERY_RUN, "label_quality": 1}),
         (
-            lambda s: s.update(solver_for={"weak": {"lr": 0.02}}),
+            lambda s: s.update(solver_for={"em_adapt_weak": {"lr": 0.02}}),
             {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
         ),
-        (lambda s: s.update(estep={"rounds": 3}), {"train": 2, "score": 2, "tune_crf": 2, "evaluate": 2}),
-        (lambda s: s["network"].update(head_channels=9), {"train": 4, "score": 4, "tune_crf": 4, "evaluate": 4}),
+        (
+            # Not Bbox-Seg, whose maps are fixed.
+            lambda s: s.update(estep={"rounds": 3}),
+            {"train": 2, "train_watched": 1, "score": 3, "tune_crf": 3, "evaluate": 3, "label_quality": 1},
+        ),
+        (lambda s: s["network"].update(head_channels=9), {**EVERY_RUN, "label_quality": 1}),
         (lambda s: s["report"].update(qualitative_images=3), {}),
         (
+            lambda s: s["boxes"].update(alphas=[0.4]),
+            {"tune_boxes": 1, "bbox_seg": 1, "label_quality": 1}
+            | {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
+        ),
+        (lambda s: s["boxes"].update(quality_images=2), {"label_quality": 1}),
+        (
             lambda s: s["dataset"]["scenes"].update(seed=2),
-            {"data": 1, "annotate": 1, "pretrain": 1, "features": 2}
-            | {"train": 4, "score": 4, "tune_crf": 4, "evaluate": 4},
+            {"data": 1, "annotate": 1, "pretrain": 1, "features": 2} | dict.fromkeys(BOX_RULES, 1) | EVERY_RUN,
         ),
     ],
-    ids=["crf", "solver", "solver of a kind", "estep", "network", "report", "images"],
+    ids=["crf", "solver", "solver of a run", "estep", "network", "report", "boxes", "label quality", "images"],
 )
 def test_change_of_a_study_runs_what_depends_on_it(
     finished: Project,

@@ -106,10 +106,28 @@ def test_label_maps_are_palette_images_of_the_photos_size(runs: list[tuple[Exper
 
 
 def test_table_has_a_line_for_each_experiment(study: Study, paths: StudyPaths, config_dir: Path) -> None:
+    rows = study_experiments(study, config_dir)
     table = pd.read_csv(paths.table("table1"))
-    assert list(table["experiment"]) == [row.id for row in study_experiments(study, config_dir)]
+    assert list(table["experiment"]) == [row.id for row in rows if row.table == "table1"]
     assert list(table["seeds"]) == [1, 1, 2]
     assert list(table["iou_crf_sd"].isna()) == [True, True, False]
+    assert list(pd.read_csv(paths.table("table3"))["experiment"]) == [
+        "bbox_em_fixed_weak", "bbox_seg_semi", "strong_1464",
+    ]  # fmt: skip
+
+
+def test_boxes_became_maps_and_were_held_against_the_truth(study: Study, paths: StudyPaths) -> None:
+    scenes = study.dataset.scenes
+    assert scenes is not None and study.boxes is not None
+    for method in ("bbox_rect", "bbox_seg"):
+        assert len(list(paths.box_maps(method).glob("*.png"))) == scenes.train_aug
+    grid, winner = pd.read_csv(paths.bbox_seg_grid), json.loads(paths.bbox_seg_params.read_text(encoding="utf-8"))
+    assert set(grid["alpha"]) == set(study.boxes.alphas)
+    assert winner["iou_foreground"] == pytest.approx(grid["iou_foreground"].max())
+    quality = pd.read_csv(paths.label_quality)
+    means = quality.groupby(["method", "moment", "at"])["iou"].mean()
+    assert means["Bbox-Seg", "fixed", "pixels"] > means["Bbox-Rect", "fixed", "pixels"] > 0
+    assert set(quality.loc[quality["method"] == "Bbox-EM-Fixed", "moment"]) == {"start", "middle", "end"}
 
 
 def test_report_is_whole_and_its_links_lead_somewhere(paths: StudyPaths, project_root: Path) -> None:

@@ -21,16 +21,16 @@ rule annotate:
         "weakseg annotate {params.options} --threads {threads} --log {log}"
 
 
-rule boxes:
+rule extract_boxes:
     """Boxes of the training and the held-out images: from instance masks, else from XML annotations."""
     input:
         manifest=FILES.manifest,
     output:
         boxes=FILES.boxes,
     log:
-        LOGS / "boxes.log",
+        LOGS / "extract_boxes.log",
     benchmark:
-        BENCHMARKS / "boxes.tsv"
+        BENCHMARKS / "extract_boxes.tsv"
     threads: 1
     resources:
         mem_mb=2000,

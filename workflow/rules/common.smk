@@ -210,7 +210,9 @@ def all_input(wildcards):
     """The tables, the small files of every run, and those on boxes."""
     tables = [files_of(wildcards).table(name) for name in study_tables(experiments_of(wildcards))]
     small = [
-        path for run in runs_of(wildcards) for path in (run.metrics, run.per_class, run.crf_grid, run.train_log)
+        path
+        for run in runs_of(wildcards)
+        for path in (run.metrics, run.per_class, run.crf_grid, run.train_log)
     ]
     return tables + small + box_input(wildcards)
 
@@ -247,6 +249,9 @@ def run_threads(wildcards):
 # What training reads but its result does not depend on, and what it reads of an experiment.
 UNDECIDING = {"checkpoint_iterations", "estep_pictures_every"}
 DECIDING = {"strong", "weak", "weak_annotation", "estep", "fov"}
+
+# Methods whose label maps are made before training, so that no constant of an E-step decides their runs.
+FIXED_MAPS = {"bbox_rect", "bbox_seg"}
 
 
 def images_of(study):
@@ -287,7 +292,7 @@ def decides_training(wildcards):
         config_hash(study.network, study.sampling),
         study.solver_of(row).model_dump(mode="json", exclude=UNDECIDING),
         row.model_dump(mode="json", include=DECIDING),
-        config_hash(study.estep) if row.weak else None,
+        config_hash(study.estep) if row.weak and row.estep not in FIXED_MAPS else None,
     ]
     return sha256_json(parts)
 

@@ -59,12 +59,12 @@ rule train:
         model=RUN.model,
         train_log=RUN.train_log,
         config=RUN.config,
-    wildcard_constraints:
-        experiment=named_by(NOT_WATCHED),
     log:
         LOGS / "train" / "{experiment}_seed{seed}.log",
     benchmark:
         BENCHMARKS / "train" / "{experiment}_seed{seed}.tsv"
+    wildcard_constraints:
+        experiment=named_by(NOT_WATCHED),
     threads: run_threads
     resources:
         gpu=1,
