@@ -6,15 +6,14 @@ runs over pixels side by side. All arithmetic is float32.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from weakseg.crf.simd import as_float, operations
+from weakseg.crf.simd import STRIDE, as_float, gather, lanes_of, load, madd, scatter, store, zeros4, zeros8
 
-BLOCK = 64
+BLOCK = STRIDE
 """Pixels that are sliced, updated and splatted together; their values stay in the first cache."""
 
 # Unsigned: an index that cannot be negative needs no wrap-around code.
@@ -124,173 +123,197 @@ def merge_column(advantage, into, added):
         advantage[into, i] = max(a, b) + np.log(np.float32(1) + exp_negative(min(a, b) - max(a, b)))
 
 
-@lru_cache
-def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Compiled kernels (blur, update) for values in vectors of 4, 8 or 16 lanes."""
-    zero, load, store, madd, gather, scatter = operations(lanes, BLOCK)
-    width = np.uint64(lanes)
-    group_block = np.uint64(lanes * BLOCK)
-
-    @njit(nogil=True, cache=True, fastmath=_FAST)
-    def blur(sums, kernel_weight, chains, values):
-        """values <- blur of kernel_weight * sums; both (groups, points * lanes), 1/2, 1, 1/2 along each chain."""
-        half = np.float32(0.5)
-        for g in range(sums.shape[0]):
-            source, target = sums[g], values[g]
-            for p in range(np.uint64(source.size) // width):
-                store(target, np.uint64(p) * width, madd(zero(), kernel_weight, load(source, np.uint64(p) * width)))
-            p = np.uint64(0)
-            while p < np.uint64(chains.size):
-                here = np.uint64(chains[p]) * width
-                previous = zero()
-                current = load(target, here)
-                last = False
-                while not last:
-                    p += _U1
-                    coded = chains[p]
-                    last = coded < 0
-                    neighbour = np.uint64(~coded if last else coded) * width
-                    following = load(target, neighbour)
-                    store(target, here, madd(madd(current, half, previous), half, following))
-                    previous = current
-                    current = following
-                    here = neighbour
-                store(target, here, madd(current, half, previous))
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _blur(zero, sums, kernel_weight, chains, values):
+    """values <- blur of kernel_weight * sums; both (groups, points * lanes), 1/2, 1, 1/2 along each chain."""
+    half = np.float32(0.5)
+    width = lanes_of(zero)
+    for g in range(sums.shape[0]):
+        source, target = sums[g], values[g]
+        for p in range(np.uint64(source.size) // width):
+            store(target, np.uint64(p) * width, madd(zero, kernel_weight, load(source, np.uint64(p) * width, zero)))
+        p = np.uint64(0)
+        while p < np.uint64(chains.size):
+            here = np.uint64(chains[p]) * width
+            previous = zero
+            current = load(target, here, zero)
+            last = False
+            while not last:
                 p += _U1
+                coded = chains[p]
+                last = coded < 0
+                neighbour = np.uint64(~coded if last else coded) * width
+                following = load(target, neighbour, zero)
+                store(target, here, madd(madd(current, half, previous), half, following))
+                previous = current
+                current = following
+                here = neighbour
+            store(target, here, madd(current, half, previous))
+            p += _U1
 
-    @njit(nogil=True, cache=True, fastmath=_FAST)
-    def slice_block(values1, index1, weight1, factor1, values2, index2, weight2, factor2, first, size, planes, at):
-        """Set planes, (lanes, BLOCK) flat at `at`, to the two kernels' normalised values at the pixels."""
-        corners1, corners2 = np.uint64(index1.shape[1]), np.uint64(index2.shape[1])
-        for b in range(size):
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _slice_block(zero, values1, index1, weight1, factor1, values2, index2, weight2, factor2, first, size, planes, at):
+    """Set planes, (lanes, BLOCK) flat at `at`, to the two kernels' normalised values at the pixels."""
+    width = lanes_of(zero)
+    corners1, corners2 = np.uint64(index1.shape[1]), np.uint64(index2.shape[1])
+    for b in range(size):
+        i = np.uint64(first) + np.uint64(b)
+        one, two = zero, zero
+        for r in range(corners1):
+            one = madd(one, weight1[i, np.uint64(r)], load(values1, np.uint64(index1[i, np.uint64(r)]) * width, zero))
+        for r in range(corners2):
+            two = madd(two, weight2[i, np.uint64(r)], load(values2, np.uint64(index2[i, np.uint64(r)]) * width, zero))
+        scatter(planes, at + np.uint64(b), madd(madd(zero, factor1[i], one), factor2[i], two))
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _splat_block(zero, sums, index, weight, first, size, symmetric, factor, planes, at, wanted):
+    """Add planes to the sums at the wanted pixels."""
+    width = lanes_of(zero)
+    corners = np.uint64(index.shape[1])
+    for b in range(size):
+        if wanted[np.uint64(b)]:
             i = np.uint64(first) + np.uint64(b)
-            one, two = zero(), zero()
-            for r in range(corners1):
-                one = madd(one, weight1[i, np.uint64(r)], load(values1, np.uint64(index1[i, np.uint64(r)]) * width))
-            for r in range(corners2):
-                two = madd(two, weight2[i, np.uint64(r)], load(values2, np.uint64(index2[i, np.uint64(r)]) * width))
-            scatter(planes, at + np.uint64(b), madd(madd(zero(), factor1[i], one), factor2[i], two))
+            column = gather(planes, at + np.uint64(b), zero)
+            if symmetric:
+                column = madd(zero, factor[i], column)
+            for r in range(corners):
+                o = np.uint64(index[i, np.uint64(r)]) * width
+                store(sums, o, madd(load(sums, o, zero), weight[i, np.uint64(r)], column))
 
-    @njit(nogil=True, cache=True, fastmath=_FAST)
-    def splat_block(sums, index, weight, first, size, symmetric, factor, planes, at, wanted):
-        """Add planes to the sums at the wanted pixels."""
-        corners = np.uint64(index.shape[1])
-        for b in range(size):
-            if wanted[np.uint64(b)]:
-                i = np.uint64(first) + np.uint64(b)
-                column = gather(planes, at + np.uint64(b))
-                if symmetric:
-                    column = madd(zero(), factor[i], column)
-                for r in range(corners):
-                    o = np.uint64(index[i, np.uint64(r)]) * width
-                    store(sums, o, madd(load(sums, o), weight[i, np.uint64(r)], column))
 
-    @njit(nogil=True, cache=True, fastmath=_FAST)
-    def update(
-        advantage, started, index1, weight1, factor1, values1, sums1, index2, weight2, factor2, values2, sums2,
-        symmetric, total, weights, splatted, tolerance, top, out,
-    ):  # fmt: skip
-        """One update of all pixels: slice, softmax, splat of what changed.
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _update(
+    zero, advantage, started, index1, weight1, factor1, values1, sums1, index2, weight2, factor2, values2, sums2,
+    symmetric, total, weights, splatted, tolerance, top, out,
+):  # fmt: skip
+    """One update of all pixels: slice, softmax, splat of what changed.
 
-        Args:
-            advantage: (labels, n) U_base - U_k of the labels but the base; padded to groups * lanes on the lattices.
-            started: False for the first call, which takes messages as 0.
-            index1, weight1, factor1, values1, sums1: first kernel's lattice: corners, barycentric weights,
-                normalisation (n,), blurred weighted values and sums to splat to, (groups, points * lanes).
-            symmetric: factors enter before filtering, too.
-            total: (2, n) message of all labels together for a weight of 1, a kernel, where symmetric; else unused.
-            weights: (2,) weights of the kernels.
-            splatted: (labels, n) what the sums hold; Q that differs by at most `tolerance` is not splatted anew.
-            top: (labels,) is filled with the largest Q.
-            out: (labels, n) is filled with Q where it is not empty, in place of splatting.
+    Args:
+        zero: a vector of zeros, which gives the width.
+        advantage: (labels, n) U_base - U_k of the labels but the base; padded to groups * lanes on the lattices.
+        started: False for the first call, which takes messages as 0.
+        index1, weight1, factor1, values1, sums1: first kernel's lattice: corners, barycentric weights,
+            normalisation (n,), blurred weighted values and sums to splat to, (groups, points * lanes).
+        symmetric: factors enter before filtering, too.
+        total: (2, n) message of all labels together for a weight of 1, a kernel, where symmetric; else unused.
+        weights: (2,) weights of the kernels.
+        splatted: (labels, n) what the sums hold; Q that differs by at most `tolerance` is not splatted anew.
+        top: (labels,) is filled with the largest Q.
+        out: (labels, n) is filled with Q where it is not empty, in place of splatting.
 
-        Returns:
-            Number of pixels splatted.
-        """
-        labels, n = advantage.shape
-        groups = values1.shape[0]
-        planes = np.zeros(groups * lanes * BLOCK, np.float32)
-        base = np.empty(BLOCK, np.float32)
-        most = np.empty(BLOCK, np.float32)
-        change = np.empty(BLOCK, np.float32)
-        wanted = np.empty(BLOCK, np.bool_)
-        top[:] = 0
-        count = 0
-        for first in range(0, n, BLOCK):
-            size = min(BLOCK, n - first)
-            if started:
-                for g in range(groups):
-                    at = np.uint64(g) * group_block
-                    slice_block(
-                        values1[g], index1, weight1, factor1, values2[g], index2, weight2, factor2,
-                        first, size, planes, at,
-                    )  # fmt: skip
-            change[:] = 0
-            # Message of the base label: the total less the others'.
-            w1, w2 = weights[0], weights[1]
-            if not started:
-                base[:] = 0
-                planes[: labels * BLOCK] = 0
-            elif symmetric:
-                total1, total2 = total[0, first : first + size], total[1, first : first + size]
-                for b in range(size):
-                    base[b] = w1 * total1[b] + w2 * total2[b]
-            else:
-                base[:] = w1 + w2
-            for k in range(labels):
-                row = planes[k * BLOCK : k * BLOCK + size]
-                for b in range(size):
-                    base[b] -= row[b]
-            most[:] = 0  # the base's own exponent
-            for k in range(labels):
-                row = planes[k * BLOCK : k * BLOCK + size]
-                ahead = advantage[k, first : first + size]
-                for b in range(size):
-                    row[b] += ahead[b] - base[b]
-                    most[b] = max(most[b], row[b])
-            for b in range(size):
-                base[b] = exp_negative(-most[b])
-            for k in range(labels):
-                row = planes[k * BLOCK : k * BLOCK + size]
-                for b in range(size):
-                    row[b] = exp_negative(row[b] - most[b])
-                    base[b] += row[b]
-            for b in range(size):
-                base[b] = np.float32(1) / base[b]
-            for k in range(labels):
-                row = planes[k * BLOCK : k * BLOCK + size]
-                before = splatted[k, first : first + size]
-                largest = np.float32(0)
-                for b in range(size):
-                    row[b] *= base[b]
-                    largest = max(largest, row[b])
-                    change[b] = max(change[b], abs(row[b] - before[b]))
-                top[k] = max(top[k], largest)
-            if out.size > 0:
-                for k in range(labels):
-                    out[k, first : first + size] = planes[k * BLOCK : k * BLOCK + size]
-                continue
-            here = np.int32(0)
-            for b in range(size):
-                wanted[b] = change[b] > tolerance
-                here += np.int32(1) if wanted[b] else np.int32(0)
-            if here == 0:
-                continue
-            count += here
-            for k in range(labels):
-                row = planes[k * BLOCK : k * BLOCK + size]
-                before = splatted[k, first : first + size]
-                for b in range(size):
-                    value = row[b]
-                    row[b] = value - before[b]
-                    before[b] = value if wanted[b] else before[b]
+    Returns:
+        Number of pixels splatted.
+    """
+    labels, n = advantage.shape
+    groups = values1.shape[0]
+    group_block = lanes_of(zero) * np.uint64(BLOCK)
+    planes = np.zeros(groups * np.int64(group_block), np.float32)
+    base = np.empty(BLOCK, np.float32)
+    most = np.empty(BLOCK, np.float32)
+    change = np.empty(BLOCK, np.float32)
+    wanted = np.empty(BLOCK, np.bool_)
+    top[:] = 0
+    count = 0
+    for first in range(0, n, BLOCK):
+        size = min(BLOCK, n - first)
+        if started:
             for g in range(groups):
                 at = np.uint64(g) * group_block
-                splat_block(sums1[g], index1, weight1, first, size, symmetric, factor1, planes, at, wanted)
-                splat_block(sums2[g], index2, weight2, first, size, symmetric, factor2, planes, at, wanted)
-        return count
+                _slice_block(
+                    zero, values1[g], index1, weight1, factor1, values2[g], index2, weight2, factor2,
+                    first, size, planes, at,
+                )  # fmt: skip
+        change[:] = 0
+        # Message of the base label: the total less the others'.
+        w1, w2 = weights[0], weights[1]
+        if not started:
+            base[:] = 0
+            planes[: labels * BLOCK] = 0
+        elif symmetric:
+            total1, total2 = total[0, first : first + size], total[1, first : first + size]
+            for b in range(size):
+                base[b] = w1 * total1[b] + w2 * total2[b]
+        else:
+            base[:] = w1 + w2
+        for k in range(labels):
+            row = planes[k * BLOCK : k * BLOCK + size]
+            for b in range(size):
+                base[b] -= row[b]
+        most[:] = 0  # the base's own exponent
+        for k in range(labels):
+            row = planes[k * BLOCK : k * BLOCK + size]
+            ahead = advantage[k, first : first + size]
+            for b in range(size):
+                row[b] += ahead[b] - base[b]
+                most[b] = max(most[b], row[b])
+        for b in range(size):
+            base[b] = exp_negative(-most[b])
+        for k in range(labels):
+            row = planes[k * BLOCK : k * BLOCK + size]
+            for b in range(size):
+                row[b] = exp_negative(row[b] - most[b])
+                base[b] += row[b]
+        for b in range(size):
+            base[b] = np.float32(1) / base[b]
+        for k in range(labels):
+            row = planes[k * BLOCK : k * BLOCK + size]
+            before = splatted[k, first : first + size]
+            largest = np.float32(0)
+            for b in range(size):
+                row[b] *= base[b]
+                largest = max(largest, row[b])
+                change[b] = max(change[b], abs(row[b] - before[b]))
+            top[k] = max(top[k], largest)
+        if out.size > 0:
+            for k in range(labels):
+                out[k, first : first + size] = planes[k * BLOCK : k * BLOCK + size]
+            continue
+        here = np.int32(0)
+        for b in range(size):
+            wanted[b] = change[b] > tolerance
+            here += np.int32(1) if wanted[b] else np.int32(0)
+        if here == 0:
+            continue
+        count += here
+        for k in range(labels):
+            row = planes[k * BLOCK : k * BLOCK + size]
+            before = splatted[k, first : first + size]
+            for b in range(size):
+                value = row[b]
+                row[b] = value - before[b]
+                before[b] = value if wanted[b] else before[b]
+        for g in range(groups):
+            at = np.uint64(g) * group_block
+            _splat_block(zero, sums1[g], index1, weight1, first, size, symmetric, factor1, planes, at, wanted)
+            _splat_block(zero, sums2[g], index2, weight2, first, size, symmetric, factor2, planes, at, wanted)
+    return count
 
-    return blur, update
+
+@njit(nogil=True, cache=True)
+def _blur4(*arguments):
+    _blur(zeros4(), *arguments)
+
+
+@njit(nogil=True, cache=True)
+def _blur8(*arguments):
+    _blur(zeros8(), *arguments)
+
+
+@njit(nogil=True, cache=True)
+def _update4(*arguments):
+    return _update(zeros4(), *arguments)
+
+
+@njit(nogil=True, cache=True)
+def _update8(*arguments):
+    return _update(zeros8(), *arguments)
+
+
+def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compiled kernels (blur, update) for values in vectors of 4 or 8 lanes; arguments as `_blur`, `_update`."""
+    return {4: (_blur4, _update4), 8: (_blur8, _update8)}[lanes]
 
 
 @njit(nogil=True, cache=True)
