@@ -256,9 +256,13 @@ def test_edit_of_a_rule_s_command_trains_nothing(
             {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
         ),
         (
-            # Not Bbox-Seg, whose maps are fixed.
+            # EM-Adapt alone.
             lambda s: s.update(estep={"rounds": 3}),
-            {"train": 2, "train_watched": 1, "score": 3, "tune_crf": 3, "evaluate": 3, "label_quality": 1},
+            {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
+        ),
+        (
+            lambda s: s.update(estep={"box_fg_bias": 7}),
+            {"train_watched": 1, "score": 1, "tune_crf": 1, "evaluate": 1, "label_quality": 1},
         ),
         (lambda s: s["network"].update(head_channels=9), {**EVERY_RUN, "label_quality": 1}),
         (lambda s: s["report"].update(qualitative_images=3), {}),
@@ -267,13 +271,28 @@ def test_edit_of_a_rule_s_command_trains_nothing(
             {"tune_boxes": 1, "bbox_seg": 1, "label_quality": 1}
             | {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
         ),
-        (lambda s: s["boxes"].update(quality_images=2), {"label_quality": 1}),
+        (
+            # The E-step's labels must be those of the same images, so its run is made again.
+            lambda s: s["boxes"].update(quality_images=2),
+            {"label_quality": 1, "train_watched": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
+        ),
         (
             lambda s: s["dataset"]["scenes"].update(seed=2),
             {"data": 1, "annotate": 1, "pretrain": 1, "features": 2} | dict.fromkeys(BOX_RULES, 1) | EVERY_RUN,
         ),
     ],
-    ids=["crf", "solver", "solver of a run", "estep", "network", "report", "boxes", "label quality", "images"],
+    ids=[
+        "crf",
+        "solver",
+        "solver of a run",
+        "estep",
+        "estep of boxes",
+        "network",
+        "report",
+        "boxes",
+        "label quality",
+        "images",
+    ],
 )
 def test_change_of_a_study_runs_what_depends_on_it(
     finished: Project,

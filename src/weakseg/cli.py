@@ -69,7 +69,7 @@ def _boxes(args: argparse.Namespace) -> None:
     from weakseg.annotations.boxes import write_boxes
 
     _, paths = _study(args)
-    write_boxes(paths.manifest, paths.boxes)
+    write_boxes(paths.manifest, paths.boxes, threads=args.threads)
 
 
 def _bbox_rect(args: argparse.Namespace) -> None:

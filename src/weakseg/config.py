@@ -220,7 +220,7 @@ class Boxes(Strict):
         500,
         ge=1,
         description="Training images on which label maps are held against the truth, at even distances; null: all. "
-        "Bbox-EM-Fixed is measured while it trains, on as many images as were set then.",
+        "Bbox-EM-Fixed is looked at while it trains, and its run made again when this changes.",
     )
 
     @model_validator(mode="after")
@@ -376,6 +376,12 @@ def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
                 raise WeaksegError(f"{path}: solver_for.{key} is neither a kind nor an experiment")
         for experiment in experiments.values():
             loaded.solver_of(experiment)
+        for chosen in loaded.experiments or ():
+            if loaded.boxes is None and experiments[chosen].weak_annotation == "box":
+                raise WeaksegError(
+                    f"{path}: experiment {chosen} needs boxes, but the study says `boxes: null`; take the experiment "
+                    "out of `experiments`, or that line"
+                )
     except ValidationError as error:
         raise _explain(path, error) from error
     return loaded

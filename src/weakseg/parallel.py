@@ -17,20 +17,28 @@ WORTH_PROCESSES_S = 5.0
 """Seconds that other processes must save, for starting them takes nearly as long where they import torch."""
 
 
+TRIED, TRIVIAL_S = 4, 0.01
+"""So many items are tried at most while none takes so many seconds."""
+
+
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], *, processes: int, description: str
 ) -> Iterator[Result]:
     """Results in order, with a progress bar.
 
-    The first item is done in the process itself and timed; the rest goes to other processes if that saves time.
+    The first items are done in the process itself and timed (several where they take no time, for the next may take
+    some); the rest goes to other processes if that saves time.
     """
     bar = tqdm(total=len(items), desc=description, unit="photo", mininterval=2)
-    started = time.perf_counter()
-    for item in items[:1]:
-        yield function(item)
+    slowest, done = 0.0, 0
+    while done < min(len(items), TRIED) and (done == 0 or slowest < TRIVIAL_S):
+        started = time.perf_counter()
+        yield function(items[done])
+        slowest = max(slowest, time.perf_counter() - started)
         bar.update()
-    rest = items[1:]
-    saved = (time.perf_counter() - started) * len(rest) * (1 - 1 / max(processes, 1))
+        done += 1
+    rest = items[done:]
+    saved = slowest * len(rest) * (1 - 1 / max(processes, 1))
     if saved < WORTH_PROCESSES_S:
         for item in rest:
             yield function(item)

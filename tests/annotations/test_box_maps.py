@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from fabricate import make_study, write_voc, write_xml
 from hypothesis import given, settings
+from PIL import Image
 
 from annotations import slow
 from weakseg.annotations.bbox_rect import bbox_rect, write_bbox_rect
 from weakseg.annotations.bbox_seg import BboxSegParams, bbox_seg, box_core, box_probabilities, write_bbox_seg
 from weakseg.annotations.boxes import Box, ImageBoxes, boxes_of, read_boxes, write_boxes
-from weakseg.annotations.maps import map_reader, spread, telling_images
+from weakseg.annotations.choice import spread, telling_images
+from weakseg.annotations.maps import map_reader
 from weakseg.crf import CRFParams, mean_field, unary_from_probabilities
 from weakseg.data.prepare import open_data, prepare_data
 from weakseg.data.voc import VocFolder, read_index_png
@@ -209,9 +211,31 @@ def test_other_parameters_take_nothing_of_a_stopped_pass(paths, monkeypatch):
     target = paths.box_maps("bbox_seg")
     left = target.with_name(".bbox_seg-0123456789abcdef.partial")
     left.mkdir()
+    (target.parent / "mine.txt").write_text("kept")
     (left / f"{open_data(paths.manifest).ids('train_aug')[0]}.png").write_bytes(b"of another pass")
     write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
     assert all(read_index_png(path).shape == (40, 52) for path in target.glob("*.png"))
+    assert {path.name for path in target.parent.iterdir()} == {"boxes.json", "bbox_seg", "mine.txt"}
+
+
+def test_a_replaced_photo_is_labelled_anew_and_one_of_another_size_is_named(paths, monkeypatch):
+    target, ids = paths.box_maps("bbox_seg"), open_data(paths.manifest).ids("train_aug")
+    module = sys.modules["weakseg.annotations.bbox_seg"]
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(module, "write_facts", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
+    torn = next(target.parent.glob(".bbox_seg-*.partial")) / f".{ids[0]}.77.partial.png"
+    torn.write_bytes(b"torn")
+    photo = open_data(paths.manifest).image_path(ids[0])
+    Image.fromarray(np.zeros((40, 52, 3), np.uint8)).save(photo)
+    write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
+    entry = read_boxes(paths.boxes)[ids[0]]
+    black = bbox_seg(open_data(paths.manifest).image(ids[0]), entry.boxes, PARAMS)
+    assert np.array_equal(read_index_png(target / f"{ids[0]}.png"), black)
+    assert sorted(path.stem for path in target.glob("*.png")) == sorted(ids)
+    Image.fromarray(np.zeros((41, 52, 3), np.uint8)).save(photo)
+    with pytest.raises(WeaksegError, match=rf"{ids[0]}\.jpg: the photo has 41 rows"):
+        write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
 
 
 def test_a_missing_map_names_the_command(paths):

@@ -1,6 +1,7 @@
 """Boxes from instance masks and XML files, and what is said of odd ones."""
 
 import json
+import shutil
 
 import hypothesis.strategies as st
 import numpy as np
@@ -101,8 +102,24 @@ def test_a_file_that_is_missing_or_no_xml_is_named(tmp_path):
     with pytest.raises(WeaksegError, match=r"none\.xml: no such file"):
         boxes_from_xml(tmp_path / "none.xml", SIZE)
     (tmp_path / "torn.xml").write_text("<annotation><object>", encoding="utf-8")
-    with pytest.raises(WeaksegError, match=r"torn\.xml: not XML"):
+    with pytest.raises(WeaksegError, match=r"torn\.xml: not readable as XML"):
         boxes_from_xml(tmp_path / "torn.xml", SIZE)
+    (tmp_path / "odd.xml").write_text('<?xml version="1.0" encoding="martian"?><annotation/>', encoding="utf-8")
+    (tmp_path / "folder.xml").mkdir()
+    for name in ("odd", "folder"):
+        with pytest.raises(WeaksegError, match=rf"{name}\.xml: not readable as XML"):
+            boxes_from_xml(tmp_path / f"{name}.xml", SIZE)
+
+
+def test_xml_of_another_image_size_is_refused(tmp_path):
+    path = tmp_path / "a.xml"
+    for height, fits in ((30, True), (60, False)):
+        path.write_text(f"<annotation><size><width>40</width><height>{height}</height></size></annotation>")
+        if fits:
+            assert boxes_from_xml(path, SIZE) == []
+        else:
+            with pytest.raises(WeaksegError, match=r"a\.xml: written for an image of 60 rows and 40 columns"):
+                boxes_from_xml(path, SIZE)
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 0, 1, 1), Box(21, 0, 0, 1, 1), Box(1, 3, 0, 2, 1), Box(1, 0, 0, 30, 1)])
@@ -145,7 +162,7 @@ def test_instances_and_xml_agree_where_masks_have_no_void(scenes):
         assert set(image_boxes(scenes, image_id).boxes) == set(
             boxes_from_xml(scenes.annotation_path(image_id), scenes.size(image_id))
         )
-        assert all(pair == (1.0, 0) for pair in compare_sources(scenes, image_id))
+        assert all(pair == (1.0, 0) for pair in compare_sources(scenes, image_id, image_boxes(scenes, image_id)))
 
 
 def test_the_void_border_makes_instance_boxes_smaller(scenes):
@@ -190,6 +207,15 @@ def test_boxes_of_a_folder_without_instance_masks_come_from_xml(tmp_path):
     entries = read_boxes(paths.boxes)
     assert all(entry.source == "xml" and entry.boxes == (Box(8, 2, 1, 29, 19),) for entry in entries.values())
     assert read_agreement(paths.boxes) is None
+
+
+def test_xml_that_is_not_used_may_be_faulty(scenes, tmp_path):
+    root = tmp_path / "voc"
+    shutil.copytree(scenes.root, root)
+    write_xml(root / "Annotations" / "train_000001.xml", ("robot", 1, 1, 5, 5))
+    paths = prepared(tmp_path, root)
+    write_boxes(paths.manifest, paths.boxes)
+    assert read_agreement(paths.boxes)["images"] == len(read_boxes(paths.boxes)) - 1
 
 
 def test_a_folder_without_boxes_says_what_to_do(tmp_path):

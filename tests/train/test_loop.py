@@ -14,7 +14,8 @@ from weakseg.annotations.bbox_seg import BboxSegParams, write_bbox_seg
 from weakseg.annotations.boxes import read_boxes, write_boxes
 from weakseg.config import Experiment
 from weakseg.crf import CRFParams
-from weakseg.data.voc import VocFolder
+from weakseg.data.prepare import open_data
+from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.train import loop
 from weakseg.train.features import cache_features
@@ -157,18 +158,42 @@ def test_estep_pictures_are_written_when_asked_for(voc, tmp_path):
     assert pictures == ["iteration_000000.png", "iteration_000002.png"]
 
 
-def test_training_with_boxes_sees_the_maps_and_never_the_truth(voc, tmp_path, monkeypatch):
-    """With true masks replaced by void a run with boxes alone ends with the same loss at every iteration."""
-    study = make_study(voc)
-    losses = []
-    for name in ("true", "void"):
-        paths = prepare(study, tmp_path / name)
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", BOXES)
+def test_training_with_boxes_sees_the_maps_and_never_the_truth(voc, tmp_path, monkeypatch, frozen, name):
+    """With the true masks of all weak images replaced by void every iteration has the same loss."""
+    study = make_study(voc, **({"network": frozen_network(tmp_path)} if frozen else {}))
+    losses, whole = [], VocFolder.labels
+    for masks in ("true", "void"):
+        paths = prepare(study, tmp_path / masks)
         annotate(study, paths)
-        if name == "void":
-            monkeypatch.setattr(VocFolder, "labels", lambda self, i: np.full(self.size(i), 255, np.uint8))
-        train_run(study, BOXES["bbox_seg"], 0, paths)
-        losses.append(pd.read_csv(paths.run("bbox_seg", 0).train_log)["loss"])
-    assert losses[0].equals(losses[1])
+        if frozen:
+            cache_features(study, paths, "train_aug")
+        if masks == "void":
+            strong = set(open_data(paths.manifest).ids("train")) if BOXES[name].strong else set()
+            monkeypatch.setattr(
+                VocFolder,
+                "labels",
+                lambda self, i, strong=strong: whole(self, i) if i in strong else np.full(self.size(i), 255, np.uint8),
+            )
+        train_run(study, BOXES[name], 0, paths)
+        losses.append(pd.read_csv(paths.run(name, 0).train_log)["loss"])
+    assert losses[0].equals(losses[1]) and losses[0].nunique() == len(losses[0])
+
+
+@pytest.mark.parametrize("experiment", [SEMI, ADAPT], ids=["semi", "adapt"])
+def test_image_level_e_steps_are_not_handed_the_truth(voc, tmp_path, monkeypatch, experiment):
+    seen = []
+    choose = loop.choose_estep
+
+    def spy(*arguments):
+        estep = choose(*arguments)
+        return lambda scores, present, maps, inside: seen.append(maps) or estep(scores, present, maps, inside)
+
+    monkeypatch.setattr(loop, "choose_estep", spy)
+    study = make_study(voc)
+    train_run(study, experiment, 0, prepare(study, tmp_path))
+    assert len(seen) == 6 and all((maps == 255).all() for maps in seen)
 
 
 def test_another_folder_of_maps_is_another_run(voc, tmp_path):
@@ -190,7 +215,23 @@ def test_missing_maps_stop_a_training_before_it_begins(voc, tmp_path):
     study = make_study(voc)
     paths = prepare(study, tmp_path)
     write_boxes(paths.manifest, paths.boxes)
-    with pytest.raises(WeaksegError, match="run `weakseg bbox-rect`"):
+    for name, command in (("bbox_em_fixed", "bbox-rect"), ("bbox_rect", "bbox-rect"), ("bbox_seg", "bbox-seg")):
+        with pytest.raises(WeaksegError, match=f"run `weakseg {command}`"):
+            train_run(study, BOXES[name], 0, paths)
+    annotate(study, paths)
+    for method in ("bbox_rect", "bbox_seg"):
+        (paths.box_maps(method) / "facts.json").unlink()
+        with pytest.raises(WeaksegError, match=r"facts\.json: missing"):
+            train_run(study, BOXES[method], 0, paths)
+
+
+def test_a_map_of_another_size_is_named(voc, tmp_path):
+    study = make_study(voc)
+    paths = prepare(study, tmp_path)
+    annotate(study, paths)
+    for path in paths.box_maps("bbox_rect").glob("*.png"):
+        write_index_png(path, np.zeros((20, 26), np.uint8))
+    with pytest.raises(WeaksegError, match="20 rows and 26 columns, its photo 40 and 52"):
         train_run(study, BOXES["bbox_em_fixed"], 0, paths)
 
 
@@ -226,9 +267,23 @@ def test_a_watched_training_keeps_the_e_step_of_three_moments(voc, tmp_path):
     assert not list(again.resume.iterdir())
 
 
-def test_watching_changes_nothing_of_a_training(voc, tmp_path):
-    models = []
-    for count in (1, 8):
-        study = make_study(voc, boxes={"quality_images": count})
-        models.append(load_file(watched_run(study, tmp_path / str(count))[1].model))
+def test_watching_changes_nothing_of_a_training(voc, tmp_path, monkeypatch):
+    study, models = make_study(voc), []
+    for name in ("watched", "unwatched"):
+        if name == "unwatched":
+            monkeypatch.setattr(loop, "make_watch", lambda *arguments, **options: None)
+        models.append(load_file(watched_run(study, tmp_path / name)[1].model))
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+
+
+def test_what_was_seen_of_other_images_is_left_out_after_a_resume(voc, tmp_path):
+    study = make_study(voc, boxes={"quality_images": 5}, report={"box_images": 1})
+    paths = prepare(study, tmp_path)
+    annotate(study, paths)
+    train_run(study, BOXES["bbox_em_fixed"], 0, paths, stop_after=2)
+    changed = make_study(voc, boxes={"quality_images": 2}, report={"box_images": 2})
+    train_run(changed, BOXES["bbox_em_fixed"], 0, paths)
+    run = paths.run("bbox_em_fixed", 0)
+    confusion = pd.read_csv(run.estep_confusion)
+    assert list(confusion["moment"].unique()) == ["middle", "end"] and set(confusion["images"]) == {2}
+    assert len(load_file(run.estep_maps)) == 2 * 2

@@ -250,8 +250,18 @@ def run_threads(wildcards):
 UNDECIDING = {"checkpoint_iterations", "estep_pictures_every"}
 DECIDING = {"strong", "weak", "weak_annotation", "estep", "fov"}
 
-# Methods whose label maps are made before training, so that no constant of an E-step decides their runs.
-FIXED_MAPS = {"bbox_rect", "bbox_seg"}
+# The constants that each E-step reads; maps that are made before training have none.
+BIASES = {"bg_bias", "fg_bias", "valid_cells_only"}
+PORTIONS = {"bg_portion", "fg_portion", "rounds", "valid_cells_only"}
+BOX_BIASES = {"box_bg_bias", "box_fg_bias", "valid_cells_only"}
+CONSTANTS = {
+    "none": set(),
+    "em_fixed": BIASES,
+    "em_adapt": PORTIONS,
+    "bbox_rect": set(),
+    "bbox_seg": set(),
+    "bbox_em_fixed": BOX_BIASES,
+}
 
 
 def images_of(study):
@@ -284,6 +294,11 @@ def decides_maps(wildcards):
     return sha256_json([images_of(study), study.network.model_dump(mode="json", include=fields)])
 
 
+def watched_settings(study):
+    """What decides at which images the watched run is looked at."""
+    return [study.report.box_images, study.boxes.quality_images if study.boxes else None]
+
+
 def decides_training(wildcards):
     """The images, and network, solver, E-step and sampling of a run."""
     study, row = study_of(wildcards), experiment_of(wildcards)
@@ -292,7 +307,8 @@ def decides_training(wildcards):
         config_hash(study.network, study.sampling),
         study.solver_of(row).model_dump(mode="json", exclude=UNDECIDING),
         row.model_dump(mode="json", include=DECIDING),
-        config_hash(study.estep) if row.weak and row.estep not in FIXED_MAPS else None,
+        study.estep.model_dump(mode="json", include=CONSTANTS[row.estep]),
+        watched_settings(study) if row.watched else None,
     ]
     return sha256_json(parts)
 

@@ -7,9 +7,10 @@ import numpy as np
 from tqdm import tqdm
 
 from weakseg.annotations.boxes import Box, boxes_of, check_boxes, largest_first, read_boxes
+from weakseg.annotations.maps import write_facts
 from weakseg.data.prepare import open_data
 from weakseg.data.voc import write_index_png
-from weakseg.files import fresh_folder
+from weakseg.files import fresh_folder, sha256_file
 from weakseg.labels import BACKGROUND
 
 
@@ -43,3 +44,4 @@ def write_bbox_rect(manifest_path: str | Path, boxes_json: str | Path, out_folde
         for image_id in tqdm(open_data(manifest_path).ids("train_aug"), desc="Bbox-Rect", unit="photo", mininterval=2):
             entry = boxes_of(boxes, image_id, boxes_json)
             write_index_png(folder / f"{image_id}.png", bbox_rect(entry.boxes, entry.size))
+        write_facts(folder, {"boxes_sha256": sha256_file(boxes_json)})

@@ -5,6 +5,7 @@ Numbers are those of the released code.
 """
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.annotations.boxes import Box, ImageBoxes, boxes_of, check_boxes, largest_first, read_boxes
+from weakseg.annotations.maps import write_facts
 from weakseg.crf import CRFParams, label_map, unary_from_probabilities
 from weakseg.data.prepare import open_data
 from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
-from weakseg.files import atomic_write_json, replace_folder, sha256_file, sha256_json
+from weakseg.files import replace_folder, sha256_file, sha256_json
 from weakseg.labels import BACKGROUND
 from weakseg.parallel import parallel_map
 
@@ -28,9 +30,6 @@ WHOLE_BELOW_AREA, WHOLE_BELOW_SIDE = 121, 10
 
 CORE, RING = 0.75, 0.5
 """Probability of the object in the core of its box and in the ring around it; the background has the rest."""
-
-FACTS = "facts.json"
-"""File in a folder of maps that says what they were made from."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,21 @@ def bbox_seg(image: np.ndarray, boxes: Sequence[Box], params: BboxSegParams) -> 
     return labels[label_map(unary, image, params.crf, iterations=params.iterations)]
 
 
+def read_photo(folder: VocFolder, image_id: str, entry: ImageBoxes) -> np.ndarray:
+    """The photo to which boxes belong, (H, W, 3) uint8 RGB.
+
+    Raises:
+        WeaksegError: it has another size than it had when the boxes were written.
+    """
+    image = folder.image(image_id)
+    if image.shape[:2] != entry.size:
+        raise WeaksegError(
+            f"{folder.image_path(image_id)}: the photo has {image.shape[0]} rows and {image.shape[1]} columns, its "
+            f"boxes are for {entry.size[0]} and {entry.size[1]}; run `weakseg boxes` again"
+        )
+    return image
+
+
 @dataclass(frozen=True)
 class _Writer:
     """Writes Bbox-Seg's map of one image (picklable, for other processes)."""
@@ -154,7 +168,7 @@ class _Writer:
 
     def __call__(self, item: tuple[str, ImageBoxes]) -> None:
         image_id, entry = item
-        labels = bbox_seg(VocFolder(self.root).image(image_id), entry.boxes, self.params)
+        labels = bbox_seg(read_photo(VocFolder(self.root), image_id, entry), entry.boxes, self.params)
         write_index_png(self.folder / f"{image_id}.png", labels)
 
 
@@ -169,20 +183,29 @@ def write_bbox_seg(
     """Write Bbox-Seg's map of every image of `train_aug` as a palette PNG, several images at a time.
 
     The folder takes its name when it is complete. Until then maps gather in a folder beside it that is named by the
-    hash of parameters, boxes and list, so that a stopped pass goes on where it was and never with other parameters'
-    maps.
+    hash of parameters, boxes, list and photos, so that a stopped pass goes on where it was and never with maps of
+    others. Folders that passes with other inputs left are removed at the end.
     """
     boxes, out_folder = read_boxes(boxes_json), Path(out_folder)
     folder = open_data(manifest_path)
     ids = folder.ids("train_aug")
-    facts = {**asdict(params), "boxes_sha256": sha256_file(boxes_json), "list_sha256": sha256_json(ids)}
+    facts = {
+        **asdict(params),
+        "boxes_sha256": sha256_file(boxes_json),
+        "list_sha256": sha256_json(ids),
+        "photos_sha256": sha256_json([sha256_file(folder.image_path(image_id)) for image_id in ids]),
+    }
     part = out_folder.with_name(f".{out_folder.name}-{sha256_json(facts)[:16]}.partial")
     part.mkdir(parents=True, exist_ok=True)
+    for torn in part.glob(".*"):
+        torn.unlink()
     pending = [(i, boxes_of(boxes, i, boxes_json)) for i in ids if not (part / f"{i}.png").exists()]
     if len(pending) < len(ids):
         print(f"Bbox-Seg: {len(ids) - len(pending)} of {len(ids)} maps are there already")
     writer = _Writer(folder.root, part, params)
     for _ in parallel_map(writer, pending, processes=processes, description="Bbox-Seg"):
         pass
-    atomic_write_json(part / FACTS, facts)
+    write_facts(part, facts)
     replace_folder(part, out_folder)
+    for left in out_folder.parent.glob(f".{out_folder.name}-*.partial"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -157,14 +157,20 @@ def boxes_from_xml(path: str | Path, size: tuple[int, int]) -> list[Box]:
 
     Raises:
         WeaksegError: no such file, not XML, a field that is missing or no number, an unknown class, or a box that is
-            empty or outside the image; the box is named by number, from 1.
+            empty or outside the image; the box is named by number, from 1. Also a size that is not the image's.
     """
     try:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such file; add the image's boxes, or an instance mask") from None
-    except ElementTree.ParseError as error:
-        raise WeaksegError(f"{path}: not XML ({error}); replace it") from error
+    except (ElementTree.ParseError, OSError, LookupError, ValueError) as error:  # unknown encodings are lookup errors
+        raise WeaksegError(f"{path}: not readable as XML ({error}); replace it") from error
+    written = tuple(root.findtext(f"size/{side}") or "" for side in ("height", "width"))
+    if all(written) and written != tuple(str(side) for side in size):
+        raise WeaksegError(
+            f"{path}: written for an image of {written[0]} rows and {written[1]} columns, but the photo has {size[0]} "
+            f"and {size[1]}; replace one of them"
+        )
     found = []
     for number, thing in enumerate(root.findall("object"), start=1):
         name = (thing.findtext("name") or "").strip()
@@ -203,22 +209,29 @@ def image_boxes(folder: VocFolder, image_id: str) -> ImageBoxes:
     return ImageBoxes(size, tuple(boxes_from_instances(instances, folder.labels(image_id), where=where)), "instances")
 
 
-def compare_sources(folder: VocFolder, image_id: str) -> list[tuple[float, int]] | None:
-    """How an image's XML boxes differ from those of its instance mask; None where it has not both.
+def compare_sources(folder: VocFolder, image_id: str, found: ImageBoxes) -> list[tuple[float, int]] | None:
+    """How an image's XML boxes differ from those of its instance mask; None where it has no mask, or no usable XML.
+
+    Args:
+        folder, image_id: the image.
+        found: its boxes as `image_boxes` gives them.
 
     Returns:
         For every instance the IOU (0..1) with the nearest XML box of its class (0 where there is none) and the largest
         distance of an edge in pixels.
     """
-    if not folder.instance_path(image_id).is_file() or not folder.annotation_path(image_id).is_file():
+    if found.source != "instances" or not folder.annotation_path(image_id).is_file():
         return None
-    written = boxes_from_xml(folder.annotation_path(image_id), folder.size(image_id))
+    try:
+        written = boxes_from_xml(folder.annotation_path(image_id), found.size)
+    except WeaksegError:
+        return None  # nothing is made from it
     rows = []
-    for box in image_boxes(folder, image_id).boxes:
+    for box in found.boxes:
         rivals = [other for other in written if other.label == box.label]
         nearest = max(rivals, key=lambda other: box_iou(box, other), default=None)
         if nearest is None:
-            rows.append((0.0, max(folder.size(image_id))))
+            rows.append((0.0, max(found.size)))
             continue
         corners = ("top", "left", "bottom", "right")
         gap = max(abs(getattr(box, corner) - getattr(nearest, corner)) for corner in corners)
@@ -244,7 +257,8 @@ def write_boxes(manifest_path: str | Path, out_json: str | Path, *, threads: int
 
     def read(image_id: str) -> tuple[ImageBoxes, list[tuple[float, int]] | None] | str:
         try:
-            return image_boxes(folder, image_id), compare_sources(folder, image_id)
+            found = image_boxes(folder, image_id)
+            return found, compare_sources(folder, image_id, found)
         except WeaksegError as error:
             return str(error)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from weakseg.annotations.bbox_seg import EPSILON, BboxSegParams, box_probabilities
+from weakseg.annotations.bbox_seg import EPSILON, BboxSegParams, box_probabilities, read_photo
 from weakseg.annotations.boxes import ImageBoxes, boxes_of, read_boxes
 from weakseg.config import Study
 from weakseg.crf import CRFParams, mean_field_grid, unary_from_probabilities
@@ -55,7 +55,7 @@ class _Scorer:
     def __call__(self, item: tuple[str, ImageBoxes]) -> list[np.ndarray]:
         image_id, entry = item
         folder = VocFolder(self.root)
-        image, truth = folder.image(image_id), folder.labels(image_id)
+        image, truth = read_photo(folder, image_id, entry), folder.labels(image_id)
         found: dict[Point, np.ndarray] = {}
         for alpha in dict.fromkeys(alpha for alpha, _ in self.points):
             sets = [crf for other, crf in self.points if other == alpha]

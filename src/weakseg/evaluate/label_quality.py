@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from weakseg.annotations.maps import map_reader, spread
+from weakseg.annotations.choice import spread
+from weakseg.annotations.maps import map_reader
 from weakseg.config import Study
 from weakseg.data.prepare import open_data
 from weakseg.data.transforms import grid_of_image, scale_labels
@@ -40,9 +41,9 @@ class _Comparer:
 def measure_labels(study: Study, paths: StudyPaths, watched: RunPaths | None, *, threads: int = 1) -> None:
     """Write label_quality.csv for Bbox-Rect, Bbox-Seg and, at moments of its training, Bbox-EM-Fixed.
 
-    The first `boxes.quality_images` of the weak images, at even distances, are compared: those that a training with
-    boxes alone sees, all of train_aug. The E-step's labels exist at score cells only, so all methods are compared
-    there, and the two fixed ones at pixels as well.
+    `boxes.quality_images` of train_aug, at even distances, are compared; where Bbox-EM-Fixed was watched, as many as
+    were looked at then, so that all methods are compared on the same images. The E-step's labels exist at score cells
+    only, so all methods are compared there, and the two fixed ones at pixels as well.
 
     Args:
         study, paths: the study.
@@ -54,8 +55,10 @@ def measure_labels(study: Study, paths: StudyPaths, watched: RunPaths | None, *,
     """
     if study.boxes is None:
         raise WeaksegError(f"study {study.name}: it has no boxes (`boxes: null`), so there are no labels to measure")
-    ids = spread(sorted(open_data(paths.manifest).ids("train_aug")), study.boxes.quality_images)
-    frames = []
+    frames = [] if watched is None else list(_watched_frames(watched.estep_confusion))
+    count = int(frames[0]["images"].iloc[0]) if frames else study.boxes.quality_images
+    ids = spread(sorted(open_data(paths.manifest).ids("train_aug")), count)
+    fixed = []
     for method, name in (("bbox_rect", "Bbox-Rect"), ("bbox_seg", "Bbox-Seg")):
         folder = paths.box_maps(method)
         map_reader(folder, ids)
@@ -64,12 +67,10 @@ def measure_labels(study: Study, paths: StudyPaths, watched: RunPaths | None, *,
         for pixels, cells in parallel_map(comparer, ids, processes=threads, description=f"labels of {name}"):
             at_pixels += pixels
             at_cells += cells
-        frames.append(_frame(name, "fixed", "pixels", at_pixels, len(ids)))
-        frames.append(_frame(name, "fixed", "cells", at_cells, len(ids)))
-    if watched is not None:
-        frames += list(_watched_frames(watched.estep_confusion))
+        fixed.append(_frame(name, "fixed", "pixels", at_pixels, len(ids)))
+        fixed.append(_frame(name, "fixed", "cells", at_cells, len(ids)))
     with atomic_path(paths.label_quality) as temporary:
-        pd.concat(frames).to_csv(temporary, index=False)
+        pd.concat([*fixed, *frames]).to_csv(temporary, index=False)
 
 
 def _watched_frames(path: Path) -> Iterator[pd.DataFrame]:

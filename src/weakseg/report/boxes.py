@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from weakseg.annotations.boxes import ImageBoxes, boxes_of, read_agreement, read_boxes
-from weakseg.annotations.maps import map_reader, telling_images
+from weakseg.annotations.choice import telling_images
+from weakseg.annotations.maps import map_reader
 from weakseg.data.prepare import open_data
 from weakseg.errors import WeaksegError
 from weakseg.report import figures
@@ -108,10 +109,11 @@ def box_facts(results: StudyResults) -> str:
 
 
 def draw_boxes_page(results: StudyResults) -> Figure:
-    """Training images with their boxes, their truth, and the maps of both methods, chosen by a rule from the boxes."""
-    folder, boxes = open_data(results.paths.manifest), read_boxes(results.paths.boxes)
-    chosen = telling_images(boxes, folder.ids("train"), 2 * results.study.report.box_images)
-    return _draw(results, boxes, chosen[results.study.report.box_images :] or chosen, {})
+    """Training images with their boxes, their truth, and the maps of both methods; those of Figure 4 are left out."""
+    boxes, ids = read_boxes(results.paths.boxes), open_data(results.paths.manifest).ids("train")
+    count = results.study.report.box_images
+    first = telling_images(boxes, ids, count)
+    return _draw(results, boxes, telling_images(boxes, [i for i in ids if i not in first], count) or first, {})
 
 
 def draw_figure4(results: StudyResults) -> Figure:
@@ -136,6 +138,8 @@ def _draw(
     results: StudyResults, boxes: dict[str, ImageBoxes], image_ids: list[str], maps: dict[str, np.ndarray]
 ) -> Figure:
     """A line an image; `maps` holds E-step maps at score cells as `moment/image`."""
+    if not image_ids:
+        raise WeaksegError(f"{results.paths.boxes}: no image of train has a box, so there is nothing to show")
     folder, network = open_data(results.paths.manifest), results.study.network
     readers = [map_reader(results.paths.box_maps(name), image_ids) for name in ("bbox_rect", "bbox_seg")]
     moments = [moment for moment in MOMENTS if any(name.startswith(f"{moment}/") for name in maps)]
@@ -159,9 +163,9 @@ def _draw(
 
 
 def at_pixels(cells: np.ndarray, size: tuple[int, ...], pixels_a_cell: float) -> np.ndarray:
-    """A label map at score cells as seen at an image's pixels: each pixel shows its nearest cell's label."""
+    """A label map at score cells as seen at an image's pixels: each pixel shows its nearest cell within the image."""
     rows, columns = (
-        np.minimum(np.round(np.arange(length) / pixels_a_cell).astype(int), count - 1)
-        for length, count in zip(size, cells.shape, strict=True)
+        np.minimum(np.round(np.arange(length) / pixels_a_cell), (length - 1) // pixels_a_cell).astype(int)
+        for length in size
     )
     return cells[np.ix_(rows, columns)]

@@ -48,12 +48,15 @@ def collect_reference(
     frames |= tables
     if "table3" in tables:
         frames |= {"bbox_seg_grid": boxes.read_grid(results), "label_quality": boxes.read_quality(results)}
+    drawn = _draw_figures(results)
     for name, frame in tables.items():
         atomic_write_text(target / f"{name}.md", markdown_table(display_table(frame, name)))
     for name, frame in frames.items():
         with atomic_path(target / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
-    _write_figures(results, target / "figures")
+    for name, content in drawn.items():
+        with atomic_path(target / "figures" / name) as temporary:
+            temporary.write_bytes(content)
     write_provenance(results, target / "provenance.json")
     for page in pages:
         with atomic_path(target / "report" / page.name) as temporary:
@@ -81,25 +84,26 @@ def _rounded(logs: pd.DataFrame) -> pd.DataFrame:
     return logs.assign(**{name: logs[name].map(lambda value: float(f"{value:.4g}")) for name in numbers})
 
 
-def _write_figures(results: StudyResults, folder: Path) -> None:
-    """The figures that a README shows."""
+def _draw_figures(results: StudyResults) -> dict[str, bytes]:
+    """The figures that a README shows, by file name."""
     figures.set_style()
+    drawn: dict[str, bytes] = {}
     if "table3" in results.tables:
         curve = figures.alpha_curve(boxes.read_grid(results), boxes.PUBLISHED_ALPHA)
-        _write(folder / "alpha.png", curve, dpi=130)
+        drawn["alpha.png"] = _image(curve, "png", dpi=130)
     if any(row.watched for row in results.experiments):
-        _write(folder / "figure4.jpg", boxes.draw_figure4(results), dpi=110)
+        drawn["figure4.jpg"] = _image(boxes.draw_figure4(results), "jpg", dpi=110)
     if "table1" in results.tables:
         curve = figures.iou_against_strong(read_table(results.paths, "table1"), data_counts(results)["train"])
-        _write(folder / "iou_vs_strong.png", curve, dpi=130)
+        drawn["iou_vs_strong.png"] = _image(curve, "png", dpi=130)
         typical, failures = draw_qualitative(results)
-        _write(folder / "qualitative.jpg", typical, dpi=110)
+        drawn["qualitative.jpg"] = _image(typical, "jpg", dpi=110)
         if failures is not None:
-            _write(folder / "failures.jpg", failures, dpi=110)
+            drawn["failures.jpg"] = _image(failures, "jpg", dpi=110)
+    return drawn
 
 
-def _write(path: Path, figure: Figure, *, dpi: int) -> None:
+def _image(figure: Figure, kind: str, *, dpi: int) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(stream.getvalue())
+    figure.savefig(stream, format=kind, dpi=dpi, bbox_inches="tight")
+    return stream.getvalue()

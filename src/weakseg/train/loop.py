@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weakseg.annotations.image_level import read_image_labels
-from weakseg.annotations.maps import box_maps, map_reader
+from weakseg.annotations.maps import box_maps
 from weakseg.config import Experiment, Preprocessing, Study, resolve_path
 from weakseg.data.features import FeatureCache
 from weakseg.data.prepare import open_data
@@ -120,12 +120,12 @@ def run_config(
     seed: int,
     lists: TrainingLists,
     weights: Path | None,
-    box_facts: Path | None = None,
+    boxes_sha256: str | None = None,
 ) -> dict[str, Any]:
     """All that decides a run's result, and its hash under `hash`.
 
     Fields at their default are left out, so that a field that is added later does not change the hash of earlier runs.
-    `box_facts` is a file that decides the maps of weak images.
+    `boxes_sha256` is the hash of what the maps of weak images were made from.
     """
     decides = {
         "network": study.network.model_dump(mode="json", exclude_defaults=True),
@@ -140,8 +140,8 @@ def run_config(
         "weak_sha256": sha256_json(lists.weak),
         "weights_sha256": None if weights is None else sha256_file(weights),
     }
-    if box_facts is not None:
-        decides["boxes_sha256"] = sha256_file(box_facts)
+    if boxes_sha256 is not None:
+        decides["boxes_sha256"] = boxes_sha256
     return {**decides, "hash": sha256_json(decides)}
 
 
@@ -178,8 +178,8 @@ def train_run(
     weights = None
     if network.weights is not None:
         weights = resolve_path(network.weights.path, data_root=data_root, results=paths.root)
-    maps = box_maps(experiment, paths)
-    config = run_config(study, experiment, seed, lists, weights, None if maps is None else maps.decided_by)
+    boxed = box_maps(experiment, paths, lists.weak)
+    config = run_config(study, experiment, seed, lists, weights, None if boxed is None else boxed.sha256)
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
     model = build_model(network, fov=experiment.fov, num_labels=NUM_LABELS)
     if weights is not None and network.weights is not None:
@@ -188,7 +188,7 @@ def train_run(
 
     streams = make_streams(study, experiment, lists, paths, seed)
     truth = make_source(study, paths, preprocessing)
-    annotated = truth if maps is None else truth.with_labels(map_reader(maps.folder, lists.weak))
+    annotated = truth if boxed is None else truth.with_labels(boxed.read)
     strong, weak = (
         Part(streams[name], share if lists.strong and lists.weak else solver.batch, source) if name in streams else None
         for name, share, source in (
@@ -220,7 +220,7 @@ def train_run(
 
         # Scores: one forward pass, dropout active, serves both steps.
         scores = trained(bundle.inputs.to(device))
-        strong_labels, weak_labels = _label_maps(bundle, scores, estep)
+        strong_labels, weak_labels = _label_maps(bundle, scores, estep, boxed=boxed is not None)
 
         # M-step: the loss sees the unbiased scores.
         loss, loss_strong, loss_weak = mixed_loss(scores, strong_labels, weak_labels, solver.strong_weight)
@@ -312,15 +312,21 @@ def _groups(model: Segmenter, study: Study, experiment: Experiment) -> list[tupl
     )
 
 
-def _label_maps(bundle: Bundle, scores: Tensor, estep: EStepFunction | None) -> tuple[Tensor | None, Tensor | None]:
-    """Label maps of the strong and of the weak half; None where a half is absent."""
+def _label_maps(
+    bundle: Bundle, scores: Tensor, estep: EStepFunction | None, *, boxed: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Label maps of the strong and of the weak half; None where a half is absent.
+
+    `boxed` says that the labels of weak images are maps from boxes; else they are the truth, which no E-step is handed.
+    """
     strong = bundle.labels[: bundle.strong].to(scores.device) if bundle.strong else None
     if bundle.strong == len(bundle.inputs):
         return strong, None
     if estep is None:
         raise WeaksegError("weak images in the mini-batch, but the experiment has no E-step")
     weak = slice(bundle.strong, None)
-    seen = (part[weak].to(scores.device) for part in (bundle.present, bundle.labels, bundle.inside))
+    maps = bundle.labels[weak] if boxed else torch.full_like(bundle.labels[weak], IGNORE)
+    seen = (part.to(scores.device) for part in (bundle.present[weak], maps, bundle.inside[weak]))
     return strong, estep(scores[weak].detach(), *seen)
 
 

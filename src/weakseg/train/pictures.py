@@ -1,4 +1,4 @@
-"""Pictures of the E-step's label maps beside the truth, for looking at a training while it runs."""
+"""Pictures of the E-step's label maps beside the truth or the maps of boxes, for looking at a training as it runs."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from weakseg.labels import palette
 
 
 def save_estep_pictures(
-    folder: Path, iteration: int, truth: Tensor, labels: Tensor, *, images: int = 8, zoom: int = 4
+    folder: Path, iteration: int, given: Tensor, labels: Tensor, *, images: int = 8, zoom: int = 4
 ) -> Path:
-    """Write one PNG: a column an image, its true labels above, the E-step's map below, in VOC colours.
+    """Write one PNG: a column an image, the labels given with it above, the E-step's map below, in VOC colours.
 
     Args:
         folder: where `iteration_{iteration}.png` goes.
         iteration: names the file.
-        truth, labels: (N, h, w) int64 at the score cells.
+        given, labels: (N, h, w) int64 at the score cells; `given` is the truth, or the map of the boxes.
         images: how many columns at most.
         zoom: pixels a cell.
     """
-    rows = [np.concatenate(list(maps[:images].cpu().numpy()), axis=1) for maps in (truth, labels)]
+    rows = [np.concatenate(list(maps[:images].cpu().numpy()), axis=1) for maps in (given, labels)]
     cells = np.concatenate(rows, axis=0).astype(np.uint8)
     picture = Image.fromarray(palette()[cells.repeat(zoom, 0).repeat(zoom, 1)])
     target = folder / f"iteration_{iteration:06d}.png"

@@ -23,6 +23,7 @@ from weakseg.data.transforms import (
     scale_labels,
 )
 from weakseg.data.voc import VocFolder
+from weakseg.errors import WeaksegError
 from weakseg.labels import IGNORE
 from weakseg.train.mixing import ImageStream
 
@@ -83,6 +84,14 @@ def _cropped_labels(
     return grid_of_crop(crop, stride), grid_of_crop(inside, stride), present_labels(crop)
 
 
+def _check_size(image_id: str, labels: np.ndarray, size: tuple[int, ...]) -> None:
+    if labels.shape != tuple(size):
+        raise WeaksegError(
+            f"image {image_id}: its label map has {labels.shape[0]} rows and {labels.shape[1]} columns, its photo "
+            f"{size[0]} and {size[1]}; make the maps of photos that were replaced again"
+        )
+
+
 class PhotoSource:
     """Crops of photos for a network that trains whole."""
 
@@ -118,15 +127,18 @@ class PhotoSource:
 
     def whole_labels(self, image_id: str) -> np.ndarray:
         """The labels of a whole photo at the score cells."""
-        labels = scale_labels(self.read_labels(image_id), self.network.image_scale)
-        return grid_of_image(labels, self.network.output_stride)
+        labels = self.read_labels(image_id)
+        _check_size(image_id, labels, self.folder.size(image_id))
+        return grid_of_image(scale_labels(labels, self.network.image_scale), self.network.output_stride)
 
     def sample(self, image_id: str, rng: np.random.Generator) -> Sample:
         """A random crop of a photo, mirrored half of the time."""
         from weakseg.model import preprocess
 
         image = self.folder.image(image_id)
-        labels = scale_labels(self.read_labels(image_id), self.network.image_scale)
+        labels = self.read_labels(image_id)
+        _check_size(image_id, labels, image.shape[:2])
+        labels = scale_labels(labels, self.network.image_scale)
         if labels.shape != image.shape[:2]:
             resized = Image.fromarray(image).resize(labels.shape[::-1], Image.Resampling.BILINEAR)
             image = np.asarray(resized)
@@ -168,7 +180,9 @@ class FeatureSource:
 
     def _scaled_labels(self, image_id: str) -> np.ndarray:
         if image_id not in self._labels:
-            self._labels[image_id] = scale_labels(self.read_labels(image_id), self.network.image_scale)
+            labels = self.read_labels(image_id)
+            _check_size(image_id, labels, self.cache.size(image_id))
+            self._labels[image_id] = scale_labels(labels, self.network.image_scale)
         return self._labels[image_id]
 
     def sample(self, image_id: str, rng: np.random.Generator) -> Sample:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weakseg.annotations.boxes import read_boxes
-from weakseg.annotations.maps import spread, telling_images
+from weakseg.annotations.choice import spread, telling_images
 from weakseg.config import Experiment, Study
 from weakseg.data.prepare import open_data
 from weakseg.estep import bbox_em_fixed
-from weakseg.files import atomic_path
+from weakseg.files import atomic_path, sha256_json
 from weakseg.labels import CLASSES, IGNORE, NUM_LABELS
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.train.samples import SampleSource
@@ -61,7 +61,9 @@ class EStepWatch:
         self.shown = list(shown)
         self.measured = list(measured)
         self.done_at = dict(zip(MOMENTS, (0, iterations // 2, iterations), strict=True))
-        self._parts = {moment: run.resume / f"{key[:16]}-estep-{moment}.npz" for moment in MOMENTS}
+        # Which images are looked at does not decide the training, but what was seen of others is of no use.
+        name = f"{key[:16]}-estep-{sha256_json([self.shown, self.measured])[:8]}"
+        self._parts = {moment: run.resume / f"{name}-{moment}.npz" for moment in MOMENTS}
 
     def look(self, done: int, trained: nn.Module, device: torch.device) -> None:
         """Observe, if so many finished iterations are a moment that was not seen yet."""
@@ -95,12 +97,16 @@ class EStepWatch:
     def write(self) -> None:
         """Write the run's `estep_maps` and `estep_confusion`.
 
+        A moment is left out that had passed when a resumed training was first told to look at these images.
+
         Maps are named `moment/image`, (h, w) uint8 labels at the score cells. The CSV has a row a moment and true
         class: moment, iteration, images, truth, then cells by label.
         """
         maps: dict[str, np.ndarray] = {}
         frames = []
         for moment, path in self._parts.items():
+            if not path.exists():
+                continue
             with np.load(path) as part:
                 maps |= {f"{moment}/{i}": part[f"map/{i}"] for i in self.shown}
                 frame = pd.DataFrame(part["confusion"], columns=list(CLASSES))
