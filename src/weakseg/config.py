@@ -143,6 +143,13 @@ class Solver(Strict):
     step_iterations: int = Field(2000, ge=1, description="step: iterations between drops.")
     step_factor: float = Field(0.1, gt=0, le=1, description="step: factor of a drop.")
     poly_power: float = Field(0.9, gt=0, description="poly: (1 - iteration / iterations) ** power.")
+    fixed_map_iterations: int = Field(
+        0,
+        ge=0,
+        description="Bbox-EM-Fixed: so many iterations at the start train on Bbox-Rect's maps themselves, before the "
+        "E-step decides. 0 in the paper; a head that starts fresh learns first how frequent the background is, and an "
+        "E-step that believes it never finds an object again.",
+    )
     checkpoint_iterations: int = Field(200, ge=1, description="Iterations between resume states.")
     estep_pictures_every: int = Field(0, ge=0, description="Iterations between pictures of E-step maps; 0: none.")
 

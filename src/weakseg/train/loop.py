@@ -54,10 +54,10 @@ def choose_estep(study: Study, experiment: Experiment, generator: torch.Generato
     constants = study.estep
     if experiment.estep == "none":
         return None
+    if experiment.estep in ("bbox_rect", "bbox_seg"):
+        return fixed_maps
 
     def estep(scores: Tensor, present: Tensor, box_map: Tensor, inside: Tensor) -> Tensor:
-        if experiment.estep in ("bbox_rect", "bbox_seg"):
-            return box_map  # the map itself, void in the padding: ordinary training
         if experiment.estep == "bbox_em_fixed":
             labels = bbox_em_fixed(scores, box_map, bg_bias=constants.box_bg_bias, fg_bias=constants.box_fg_bias)
         elif experiment.estep == "em_fixed":
@@ -77,6 +77,11 @@ def choose_estep(study: Study, experiment: Experiment, generator: torch.Generato
         return labels.masked_fill(~inside, IGNORE) if constants.valid_cells_only else labels
 
     return estep
+
+
+def fixed_maps(scores: Tensor, present: Tensor, box_map: Tensor, inside: Tensor) -> Tensor:
+    """In place of an E-step: the map of the boxes, void in the padding."""
+    return box_map
 
 
 def training_lists(study: Study, experiment: Experiment, paths: StudyPaths) -> TrainingLists:
@@ -201,6 +206,7 @@ def train_run(
     optimiser = CaffeSGD(_groups(model, study, experiment), solver.momentum)
     generator = torch.Generator().manual_seed(seed)
     estep = choose_estep(study, experiment, generator)
+    fixed_until = solver.fixed_map_iterations if experiment.estep == "bbox_em_fixed" else 0
     watch = make_watch(study, experiment, paths, seed, config["hash"], weak=lists.weak, maps=annotated, truth=truth)
 
     resume = ResumeFolder(run.resume, config["hash"])
@@ -220,7 +226,8 @@ def train_run(
 
         # Scores: one forward pass, dropout active, serves both steps.
         scores = trained(bundle.inputs.to(device))
-        strong_labels, weak_labels = _label_maps(bundle, scores, estep, boxed=boxed is not None)
+        decides = fixed_maps if estep is not None and iteration < fixed_until else estep
+        strong_labels, weak_labels = _label_maps(bundle, scores, decides, boxed=boxed is not None)
 
         # M-step: the loss sees the unbiased scores.
         loss, loss_strong, loss_weak = mixed_loss(scores, strong_labels, weak_labels, solver.strong_weight)
