@@ -36,6 +36,10 @@ EStepFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(scores (N, L+1, h, w), present (N, L+1), box_map (N, h, w), inside (N, h, w)) -> label map (N, h, w) int64."""
 
 
+BOX_BIASES = {"box_bg_bias", "box_fg_bias"}
+"""Constants that Bbox-EM-Fixed alone reads, so that they decide no other run."""
+
+
 @dataclass(frozen=True)
 class TrainingLists:
     """The images of a run: ids with pixel labels, ids with weak annotation."""
@@ -132,13 +136,17 @@ def run_config(
     Fields at their default are left out, so that a field that is added later does not change the hash of earlier runs.
     `boxes_sha256` is the hash of what the maps of weak images were made from.
     """
+    boxed = experiment.estep == "bbox_em_fixed"
     decides = {
         "network": study.network.model_dump(mode="json", exclude_defaults=True),
         "fov": experiment.fov,
         "solver": study.solver_of(experiment).model_dump(
             mode="json", exclude={"checkpoint_iterations", "estep_pictures_every"}, exclude_defaults=True
         ),
-        "estep": {"name": experiment.estep, **study.estep.model_dump(mode="json", exclude_defaults=True)},
+        "estep": {
+            "name": experiment.estep,
+            **study.estep.model_dump(mode="json", exclude_defaults=True, exclude=set() if boxed else BOX_BIASES),
+        },
         "sampling": study.sampling.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
         "strong_sha256": sha256_json(lists.strong),
