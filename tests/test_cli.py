@@ -13,7 +13,10 @@ from weakseg.config import Experiment, Study
 from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 
-RULES = ("data", "pretrain", "annotate", "features", "train", "score", "tune-crf", "evaluate", "tables", "index")
+RULES = (
+    "data", "pretrain", "annotate", "boxes", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality", "features",
+    "train", "score", "tune-crf", "evaluate", "tables", "index",
+)  # fmt: skip
 
 
 def run(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

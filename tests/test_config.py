@@ -8,8 +8,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from weakseg.config import (
+    Boxes,
     CrfSearch,
     EStep,
     Experiment,
@@ -21,6 +23,7 @@ from weakseg.config import (
     load_study,
     resolve_path,
     study_experiments,
+    study_tables,
 )
 from weakseg.errors import WeaksegError
 
@@ -114,6 +117,8 @@ def test_a_sheet_that_is_no_list_of_rows_is_refused(config_dir: Path, text: str)
         ({"strong": 5, "weak": 0, "estep": "em_fixed"}, "must be given together"),
         ({"strong": -1}, "strong: Input should be greater than or equal to 0"),
         ({"strong": 5, "estpe": "none"}, "estpe: Extra inputs are not permitted"),
+        ({"weak": 5, "weak_annotation": "image", "estep": "bbox_seg"}, "does not go with weak_annotation image"),
+        ({"weak": 5, "weak_annotation": "box", "estep": "em_fixed"}, "does not go with weak_annotation box"),
     ],
 )
 def test_half_given_experiments_are_refused(config_dir: Path, row: dict[str, Any], message: str) -> None:
@@ -164,6 +169,52 @@ def test_sheets_are_table_1_of_the_paper(project_root: Path) -> None:
         assert (figure.strong, figure.weak) == tuple(f"{n:,}" if n else "-" for n in (strong, weak))
         # 10,582 training images in all; only line 7 leaves some of the weak ones out.
         assert strong + weak == 10582 or line in (7, 9)
+
+
+# (method, strong, boxes, mean IOU in percent) by line of its Table 3; the last two are lines 9 and 10 of Table 1.
+TABLE_3 = [
+    ("Bbox-Rect (Weak)", 0, 10582, 52.5), ("Bbox-EM-Fixed (Weak)", 0, 10582, 54.1), ("Bbox-Seg (Weak)", 0, 10582, 60.6),
+    ("Bbox-Rect (Semi)", 1464, 9118, 62.1), ("Bbox-EM-Fixed (Semi)", 1464, 9118, 64.8),
+    ("Bbox-Seg (Semi)", 1464, 9118, 65.1), ("Strong", 1464, 0, 62.5), ("Strong", 10582, 0, 67.6),
+]  # fmt: skip
+
+
+def test_sheets_are_table_3_of_the_paper(project_root: Path) -> None:
+    rows = load_experiments(project_root / "config")
+    lines = {line: row for row in rows if (line := row.line_in("table3"))}
+    figures = {figure.line: figure for figure in load_paper(project_root / "config") if figure.table == "table3"}
+    assert sorted(lines) == sorted(figures) == list(range(1, 9))
+    for line, (method, strong, boxes, iou) in enumerate(TABLE_3, start=1):
+        row, figure = lines[line], figures[line]
+        assert (row.method, row.strong, row.weak, figure.iou) == (method, strong, boxes, iou)
+        assert (figure.method, figure.strong, figure.weak) == (
+            method, *(f"{n:,}" if n else "-" for n in (strong, boxes)),
+        )  # fmt: skip
+        assert figure.fov in (row.fov, "unknown")
+        assert row.weak_annotation == ("box" if boxes else "none")
+    assert [row.id for row in rows if row.watched] == ["bbox_em_fixed_weak"]
+
+
+def test_a_study_without_boxes_leaves_their_experiments_out_but_not_in_silence(project_root: Path) -> None:
+    config = project_root / "config"
+    study = load_study("voc", config)
+    without = study.model_copy(update={"boxes": None})
+    left = study_experiments(without, config)
+    assert study_tables(left) == ["table1"] and study_tables(study_experiments(study, config)) == ["table1", "table3"]
+    assert all(row.weak_annotation != "box" for row in left) and len(left) == 12
+
+
+def test_named_experiments_with_boxes_need_boxes(config_dir: Path, project_root: Path) -> None:
+    (config_dir / "experiments.yaml").write_text((project_root / "config/experiments.yaml").read_text())
+    written(config_dir, a_study(boxes=None, experiments=["strong_1464", "bbox_rect_weak"]))
+    with pytest.raises(WeaksegError, match="bbox_rect_weak needs boxes, but the study says `boxes: null`"):
+        load_study("mine", config_dir)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.2])
+def test_alpha_is_a_share(alpha: float) -> None:
+    with pytest.raises(ValidationError, match="alphas must lie between 0 and 1"):
+        Boxes(alphas=(alpha,))
 
 
 def test_variants_differ_from_their_line_in_the_field_of_view_only(project_root: Path) -> None:

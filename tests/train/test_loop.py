@@ -19,7 +19,7 @@ from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.train import loop
 from weakseg.train.features import cache_features
-from weakseg.train.loop import train_run
+from weakseg.train.loop import TrainingLists, run_config, train_run
 
 SEMI = Experiment(
     id="semi", table="table1", line=8, method="EM-Fixed (Semi)", strong=1464, weak=9118, weak_annotation="image",
@@ -209,6 +209,30 @@ def test_another_folder_of_maps_is_another_run(voc, tmp_path):
         hashes.append([config["hash"] for config in configs])
         assert "boxes_sha256" in configs[0] and "boxes_sha256" not in configs[1]
     assert hashes[0][0] != hashes[1][0] and hashes[0][1] == hashes[1][1]
+
+
+def test_the_start_on_fixed_maps_is_that_of_bbox_rect(voc, tmp_path):
+    """The first iterations of Bbox-EM-Fixed are then those of Bbox-Rect on the same images, later ones are not."""
+    solver = {"iterations": 6, "batch": 4, "lr": 0.05, "fixed_map_iterations": 3}
+    study = make_study(voc, solver=solver, estep={"box_bg_bias": 9.0, "box_fg_bias": 0.0})
+    paths = prepare(study, tmp_path)
+    annotate(study, paths)
+    losses = []
+    for name in ("bbox_rect", "bbox_em_fixed"):
+        row = BOXES["bbox_em_fixed"].model_copy(update={"id": name, "estep": name})
+        train_run(study, row, 0, paths)
+        losses.append(pd.read_csv(paths.run(name, 0).train_log)["loss"])
+    assert losses[0][:3].equals(losses[1][:3]) and not losses[0][3:].equals(losses[1][3:])
+
+
+def test_box_biases_decide_runs_with_bbox_em_fixed_alone(voc, tmp_path):
+    hashes = []
+    for bias in (6.0, 8.0):
+        study = make_study(voc, estep={"box_fg_bias": bias})
+        lists = TrainingLists(["a"], ["b"])
+        hashes.append([run_config(study, row, 0, lists, None)["hash"] for row in (SEMI, STRONG, *BOXES.values())])
+    same = [first == second for first, second in zip(*hashes, strict=True)]
+    assert same == [True, True, *(name != "bbox_em_fixed" for name in BOXES)]
 
 
 def test_missing_maps_stop_a_training_before_it_begins(voc, tmp_path):
