@@ -21,7 +21,7 @@ def mean_field_densecrf(
         import pydensecrf.densecrf as binding
     except ImportError as error:
         raise WeaksegError(
-            "CRF: backend pydensecrf needs the package pydensecrf2; install envs/requirements.txt"
+            "CRF: backend pydensecrf needs the package pydensecrf2, an optional extra: `pip install pydensecrf2==1.1`"
         ) from error
     labels, height, width = unary.shape
     mode = binding.NORMALIZE_AFTER if normalization == "after" else binding.NORMALIZE_SYMMETRIC
