@@ -5,6 +5,7 @@ import pytest
 
 from crf.slow import blobs, mean_field_loops, patches
 from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid, unary_from_probabilities, unary_from_scores
+from weakseg.crf.fast import Savings
 from weakseg.errors import WeaksegError
 
 PARAMS = CRFParams(5, 50, 10)
@@ -144,6 +145,54 @@ def test_grid_on_every_backend() -> None:
         np.testing.assert_array_equal(maps[0], mean_field(unary, image, PARAMS, backend="exact").argmax(0))
     assert mean_field_grid(unary, image, []) == []
     np.testing.assert_array_equal(label_map(unary, image, PARAMS), mean_field(unary, image, PARAMS).argmax(0))
+
+
+def matrix(labels: int, seed: int = 0) -> np.ndarray:
+    """A symmetric matrix with negative energies, too, and a diagonal that is not 0."""
+    values = np.random.default_rng(seed).normal(0.5, 0.7, (labels, labels)).astype(np.float32)
+    return (values + values.T) / 2
+
+
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+@pytest.mark.parametrize("labels", [1, 2, 5, 9, 21])
+def test_compatibility_matrix_is_near_exact_and_near_pydensecrf(labels: int, normalization: str) -> None:
+    image, unary = patches(40, 56, labels), blobs(labels, 40, 56, labels)
+    params, mu = CRFParams(2, 30, 13), matrix(labels)
+    q = {
+        b: mean_field(unary, image, params, backend=b, normalization=normalization, compatibility=mu, iterations=4)  # type: ignore[arg-type]
+        for b in ("fast", "exact")
+    }
+    np.testing.assert_allclose(q["fast"].sum(0), 1, atol=1e-5)
+    assert np.abs(q["fast"] - q["exact"]).mean() < 1e-2
+    assert (q["fast"].argmax(0) == q["exact"].argmax(0)).mean() > 0.98
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional extra")
+    theirs = mean_field(
+        unary, image, params, backend="pydensecrf", normalization=normalization, compatibility=mu, iterations=4  # type: ignore[arg-type]
+    )  # fmt: skip
+    np.testing.assert_allclose(q["fast"], theirs, atol=2e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_potts_as_a_matrix_is_potts(backend: str) -> None:
+    skip_without(backend)
+    image, unary = patches(30, 40), blobs(6, 30, 40)
+    potts = 1 - np.eye(6, dtype=np.float32)
+    plain = mean_field(unary, image, PARAMS, backend=backend, savings=Savings.none())  # type: ignore[arg-type]
+    q = mean_field(unary, image, PARAMS, backend=backend, compatibility=potts)  # type: ignore[arg-type]
+    np.testing.assert_allclose(q, plain, atol=2e-3)
+    assert (q.argmax(0) == plain.argmax(0)).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    "mu",
+    [
+        np.zeros((3, 2), np.float32), np.zeros((3, 3), int), np.full((3, 3), np.nan),
+        np.arange(9, dtype=np.float64).reshape(3, 3),
+    ],
+)  # fmt: skip
+def test_unusable_compatibility(mu: np.ndarray) -> None:
+    with pytest.raises(WeaksegError, match="compatibility must be"):
+        mean_field(blobs(3, 8, 8), patches(8, 8), PARAMS, compatibility=mu)
 
 
 class TestUnary:

@@ -7,7 +7,13 @@ from weakseg.errors import WeaksegError
 
 
 def mean_field_densecrf(
-    unary: np.ndarray, image: np.ndarray, params: CRFParams, *, iterations: int, normalization: str
+    unary: np.ndarray,
+    image: np.ndarray,
+    params: CRFParams,
+    *,
+    iterations: int,
+    normalization: str,
+    compatibility: np.ndarray | None = None,
 ) -> np.ndarray:
     """Q by pydensecrf; arguments as in `weakseg.crf.mean_field`.
 
@@ -28,13 +34,18 @@ def mean_field_densecrf(
     crf = binding.DenseCRF2D(width, height, labels)
     crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(labels, -1)))
     if params.w_pos > 0:
-        crf.addPairwiseGaussian(sxy=params.sigma_pos, compat=params.w_pos, normalization=mode)
+        crf.addPairwiseGaussian(sxy=params.sigma_pos, compat=_compat(params.w_pos, compatibility), normalization=mode)
     if params.w > 0:
         crf.addPairwiseBilateral(
             sxy=params.sigma_xy,
             srgb=params.sigma_rgb,
             rgbim=np.array(image, order="C"),
-            compat=params.w,
+            compat=_compat(params.w, compatibility),
             normalization=mode,
         )
     return np.array(crf.inference(iterations), dtype=np.float32).reshape(labels, height, width)
+
+
+def _compat(weight: float, compatibility: np.ndarray | None) -> float | np.ndarray:
+    """The binding's number for a Potts model, or its matrix."""
+    return weight if compatibility is None else (weight * compatibility).astype(np.float32)

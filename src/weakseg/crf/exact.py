@@ -28,7 +28,13 @@ def kernels(image: np.ndarray, params: CRFParams) -> list[tuple[float, np.ndarra
 
 
 def mean_field_exact(
-    unary: np.ndarray, image: np.ndarray, params: CRFParams, *, iterations: int, normalization: str
+    unary: np.ndarray,
+    image: np.ndarray,
+    params: CRFParams,
+    *,
+    iterations: int,
+    normalization: str,
+    compatibility: np.ndarray | None = None,
 ) -> np.ndarray:
     """Q of the plain algorithm; arguments as in `weakseg.crf.mean_field`.
 
@@ -50,6 +56,8 @@ def mean_field_exact(
             else:
                 root = 1 / np.sqrt(ones)
                 message += weight * ((q * root) @ kernel) * root
+        if compatibility is not None:
+            message = -compatibility.astype(np.float64) @ message
         q = _softmax(message - energy)
     return q.reshape(labels, height, width).astype(np.float32)
 

@@ -311,6 +311,33 @@ def _update8(*arguments):
     return _update(zeros8(), *arguments)
 
 
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def filter_columns(columns, index, weight, chains, points):
+    """Splat, blur and slice of 8 columns (n, 8) together, up to a constant factor; (n, 8) float32."""
+    zero = zeros8()
+    width = lanes_of(zero)
+    n, corners = np.uint64(columns.shape[0]), np.uint64(index.shape[1])
+    flat = columns.reshape(columns.size)
+    sums = np.zeros((1, points * np.int64(width)), np.float32)
+    values = np.empty_like(sums)
+    splatted = sums[0]
+    for i in range(n):
+        column = load(flat, np.uint64(i) * width, zero)
+        for r in range(corners):
+            o = np.uint64(index[i, np.uint64(r)]) * width
+            store(splatted, o, madd(load(splatted, o, zero), weight[i, np.uint64(r)], column))
+    _blur(zero, sums, np.float32(1), chains, values)
+    blurred = values[0]
+    out = np.empty(columns.size, np.float32)
+    for i in range(n):
+        total = zero
+        for r in range(corners):
+            o = np.uint64(index[i, np.uint64(r)]) * width
+            total = madd(total, weight[i, np.uint64(r)], load(blurred, o, zero))
+        store(out, np.uint64(i) * width, total)
+    return out.reshape(columns.shape)
+
+
 def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiled kernels (blur, update) for values in vectors of 4 or 8 lanes; arguments as `_blur`, `_update`."""
     return {4: (_blur4, _update4), 8: (_blur8, _update8)}[lanes]

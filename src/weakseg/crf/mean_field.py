@@ -25,12 +25,14 @@ def mean_field(
     iterations: int = 10,
     backend: Backend = "fast",
     normalization: Normalization = "after",
+    compatibility: np.ndarray | None = None,
     savings: "Savings | None" = None,
 ) -> np.ndarray:
-    """Approximate marginals Q of the fully connected CRF with a Potts model.
+    """Approximate marginals Q of the fully connected CRF.
 
     Q <- softmax(-U + sum_k w_k K_k Q / K_k 1), ten parallel updates from Q = softmax(-U), self pairs included
-    (Krähenbühl and Koltun 2011, Algorithm 1; DeepLab's program).
+    (Krähenbühl and Koltun 2011, Algorithm 1; DeepLab's program). With a compatibility matrix mu in place of the Potts
+    model the message is -sum_k w_k mu K_k Q / K_k 1; mu = 1 - identity is the Potts model.
 
     Args:
         unary: (L+1, H, W) float32, -log probability.
@@ -40,7 +42,8 @@ def mean_field(
         backend: `fast` (the engine of `weakseg.crf.fast`), `pydensecrf` (if installed) or `exact` (all pairs, small
             images).
         normalization: `after` (DeepLab) or `symmetric`.
-        savings: what backend `fast` may leave out; None: the default, see `weakseg.crf.fast`.
+        compatibility: mu, (L+1, L+1) float, finite and symmetric; None: Potts.
+        savings: what backend `fast` may leave out under a Potts model; None: the default, see `weakseg.crf.fast`.
 
     Returns:
         Q, (L+1, H, W) float32; sums to 1 over labels.
@@ -51,10 +54,20 @@ def mean_field(
     _check(unary, image, iterations, normalization)
     if backend not in ("fast", "pydensecrf", "exact"):
         raise WeaksegError(f"CRF: backend {backend!r} is not known; use fast, pydensecrf or exact")
-    if backend == "exact":
-        return mean_field_exact(unary, image, params, iterations=iterations, normalization=normalization)
-    if backend == "pydensecrf":
-        return mean_field_densecrf(unary, image, params, iterations=iterations, normalization=normalization)
+    if compatibility is not None:
+        _check_compatibility(compatibility, len(unary))
+    if backend != "fast":
+        function = mean_field_exact if backend == "exact" else mean_field_densecrf
+        return function(
+            unary, image, params, iterations=iterations, normalization=normalization, compatibility=compatibility
+        )
+    if compatibility is not None:
+        from weakseg.crf.lattice import Lattices
+        from weakseg.crf.matrix import mean_field_matrix
+
+        return mean_field_matrix(
+            unary, Lattices(image), params, compatibility, iterations=iterations, normalization=normalization
+        )
     return next(_fast(unary, image, [params], iterations, normalization, savings))[1].q()
 
 
@@ -126,6 +139,17 @@ def _fast(
     from weakseg.crf.lattice import Lattices
 
     return marginals(unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings)
+
+
+def _check_compatibility(compatibility: np.ndarray, labels: int) -> None:
+    fits = compatibility.shape == (labels, labels) and np.issubdtype(compatibility.dtype, np.floating)
+    if not fits or not np.isfinite(compatibility).all():
+        raise WeaksegError(
+            f"CRF: compatibility must be finite and floating point {(labels, labels)}, got {compatibility.dtype} "
+            f"{compatibility.shape}"
+        )
+    if not np.array_equal(compatibility, compatibility.T):
+        raise WeaksegError("CRF: compatibility must be symmetric: a pair of labels has one energy")
 
 
 def _check(unary: np.ndarray, image: np.ndarray, iterations: int, normalization: str) -> None:

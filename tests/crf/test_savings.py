@@ -1,0 +1,113 @@
+"""What the fast engine leaves out: the bounds it states, input made to break them, and the switches."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from crf.slow import blobs, patches
+from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid
+from weakseg.crf.fast import Marginals, Savings, marginals
+from weakseg.crf.lattice import Lattices
+
+PARAMS = CRFParams(5, 20, 10)
+NONE = Savings.none()
+
+
+def run(unary: np.ndarray, image: np.ndarray, savings: Savings, iterations: int = 10, params: CRFParams = PARAMS):
+    return next(marginals(unary, Lattices(image), [params], iterations=iterations, savings=savings))[1]
+
+
+def merged_labels(found: Marginals) -> list[int]:
+    """Labels that have no column of their own."""
+    return [k for k in range(found.shape[0]) if k != found.base and k not in found.column_labels]
+
+
+def crowded(seed: int, labels: int = 21, size: tuple[int, int] = (40, 48)) -> np.ndarray:
+    """Made to break merging: in each patch a few labels share the lead just below the share that keeps them apart."""
+    rng = np.random.default_rng(seed)
+    chance = np.full((labels, *size), 1e-3)
+    for top in range(0, size[0], 8):
+        for left in range(0, size[1], 8):
+            few = rng.choice(labels, 4, replace=False)
+            chance[few, top : top + 8, left : left + 8] = rng.uniform(0.2, 0.26, (4, 1, 1))
+    chance += rng.uniform(0, 1e-2, chance.shape)
+    return -np.log(chance / chance.sum(0)).astype(np.float32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0, 5.0, 45.0]))
+def test_merged_labels_are_bounded_from_above_after_one_update(seed: int, w: float) -> None:
+    """Given the same Q before, Q of the merged labels together is no less than the sum of theirs."""
+    unary, image = blobs(21, 30, 40, seed, sharpness=3), patches(30, 40, seed)
+    params = CRFParams(w, 20, 10)
+    found = run(unary, image, Savings(unchanged=0.0, merged_limit=1.0, merged_end=1.0), 1, params)
+    labels = merged_labels(found)
+    if not labels:
+        return
+    true = mean_field(unary, image, params, iterations=1, savings=NONE)
+    column = found.planes[list(found.column_labels).index(-1)].reshape(true.shape[1:])
+    assert (column >= true[labels].sum(0) - 1e-5).all()
+    # Others are too low by what the merged ones have too much, at most.
+    kept = [k for k in range(21) if k not in labels]
+    assert (found.q()[kept] <= true[kept] + 1e-5).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_labels_made_to_win_from_below_are_found(seed: int) -> None:
+    unary, image = crowded(seed), patches(40, 48, seed)
+    plain = label_map(unary, image, PARAMS, savings=NONE)
+    assert len(np.unique(plain)) > 3
+    assert (label_map(unary, image, PARAMS) == plain).mean() >= 0.995
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 2.0, 6.0]), st.sampled_from([2, 5, 13, 30]))
+def test_savings_together_change_next_to_nothing(seed: int, sharpness: float, labels: int) -> None:
+    unary, image = blobs(labels, 40, 48, seed, sharpness), patches(40, 48, seed)
+    plain = mean_field(unary, image, PARAMS, savings=NONE)
+    q = mean_field(unary, image, PARAMS)
+    assert (q.argmax(0) == plain.argmax(0)).mean() >= 0.995
+    assert np.abs(q - plain).mean() <= 1e-2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_waiting_pixels_move_a_message_by_their_bound_at_most(seed: int) -> None:
+    """In the second update a message is off by (w + w_pos) * unchanged, so that log-ratios of Q are by twice that."""
+    unary, image = blobs(6, 30, 40, seed), patches(30, 40, seed)
+    wait = Savings(merged_limit=0.0, unchanged=1e-3, shared=False)
+    plain, waited = (mean_field(unary, image, PARAMS, iterations=2, savings=s).astype(np.float64) for s in (NONE, wait))
+    seen = np.minimum(plain, waited) > 1e-4
+    ratio = np.where(seen, np.log(np.maximum(plain, 1e-9)) - np.log(np.maximum(waited, 1e-9)), 0)
+    assert np.abs(ratio).max() <= 2 * (PARAMS.w + PARAMS.w_pos) * 1e-3 + 1e-3
+
+
+def test_each_switch_turns_its_saving_off() -> None:
+    unary, image = blobs(21, 40, 48, 1), patches(40, 48, 1)
+    assert merged_labels(run(unary, image, Savings())) and not merged_labels(run(unary, image, NONE))
+    assert not merged_labels(run(unary, image, Savings(merged_limit=0.0)))
+    plain = mean_field(unary, image, PARAMS, savings=NONE)
+    exact = [Savings(merged_limit=0.0, unchanged=0.0, shared=shared) for shared in (True, False)]
+    for savings in exact:
+        np.testing.assert_array_equal(mean_field(unary, image, PARAMS, savings=savings), plain)
+    assert not np.array_equal(mean_field(unary, image, PARAMS, savings=Savings(merged_limit=0.0)), plain)
+
+
+def test_sets_that_share_lattices_give_what_each_gives_alone() -> None:
+    unary, image = blobs(21, 40, 48, 2), patches(40, 48, 2)
+    sets = [CRFParams(w, xy, rgb) for w in (3, 8) for xy in (10, 20) for rgb in (5, 10)]
+    for together, params in zip(mean_field_grid(unary, image, sets), sets, strict=True):
+        np.testing.assert_array_equal(together, label_map(unary, image, params, savings=Savings(shared=False)))
+
+
+def test_extreme_unaries_and_sizes() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (1e-6, 1e3, 1e20):
+        unary = (rng.random((21, 20, 24)) * scale).astype(np.float32)
+        q = mean_field(unary, patches(20, 24), PARAMS)
+        assert np.isfinite(q).all() and np.allclose(q.sum(0), 1, atol=1e-4)
+    one = np.zeros((1, 1, 1), np.float32)
+    assert mean_field(one, np.zeros((1, 1, 3), np.uint8), PARAMS).item() == 1
+    for labels in (2, 4):  # of equal labels the lowest, where their shares are exact in float32
+        flat = np.zeros((labels, 9, 9), np.float32)
+        assert label_map(flat, np.zeros((9, 9, 3), np.uint8), PARAMS, iterations=0).max() == 0
