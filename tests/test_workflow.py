@@ -314,3 +314,22 @@ def test_killed_training_leaves_its_resume_states(fresh: Project) -> None:
     """Snakemake removes the outputs of a job that failed; the resume folder is none of them."""
     summary = fresh.snakemake("--summary")
     assert "model.safetensors" in summary and "resume" not in summary
+
+
+def test_snakemake_lines_of_the_readme_can_be_planned(fresh: Project, project_root: Path) -> None:
+    text = (project_root / "README.md").read_text(encoding="utf-8")
+    lines = [
+        line.split("#")[0].split("&&")[0].split()[1:] for line in re.findall(r"^snakemake\b.*$", text, re.MULTILINE)
+    ]
+    assert len(lines) >= 6
+    for words in lines:
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", *words, "--dry-run"],
+            cwd=fresh.root,
+            env=fresh.environment,
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=200,
+        )
+        assert done.returncode == 0, (words, done.stdout + done.stderr)
