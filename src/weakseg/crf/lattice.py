@@ -123,7 +123,11 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     scale = np.array(
         [deviation / (math.sqrt((i + 1) * (i + 2)) * sigma) for i, sigma in enumerate(sigmas)], dtype=np.float32
     )
-    lowest, shifts = _key_layout(channels, scale)
+    low, high = np.zeros(dimension), np.array([width - 1, height - 1] + [0] * (dimension - 2), dtype=np.float64)
+    if dimension > 2:
+        colours = channels.reshape(-1, dimension - 2)
+        low[2:], high[2:] = colours.min(0), colours.max(0)
+    lowest, shifts = key_layout(low, high, scale)
     index = np.empty((height * width, dimension + 1), dtype=np.uint32)
     weight = np.empty((height * width, dimension + 1), dtype=np.float32)
     embed, link, filter_column = kernels_of(dimension)
@@ -133,18 +137,22 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     return Lattice(index, weight, chains, len(keys), mass)
 
 
-def _key_layout(channels: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Smallest quotient of each key coordinate and its shift in a packed 64-bit key.
 
     A coordinate of a lattice point is (d+1) q + r with the point's remainder r, so that a key is r and d quotients.
+
+    Args:
+        low, high: (d,) smallest and largest value of each feature before scaling.
+        scale: (d,) float32 factors of the features.
+
+    Returns:
+        Smallest quotients and shifts, both (d,) int64.
+
+    Raises:
+        WeaksegError: the keys do not fit.
     """
-    height, width, colours = channels.shape
     d = len(scale)
-    low = np.zeros(d)
-    high = np.array([width - 1, height - 1] + [0] * colours, dtype=np.float64)
-    if colours:
-        low[2:] = channels.reshape(-1, colours).min(0)
-        high[2:] = channels.reshape(-1, colours).max(0)
     low, high = low * scale, high * scale
     # elevated[j] = sum of later scaled features - j * (feature j - 1): an interval by the signs.
     lowest, shifts, shift = np.empty(d, dtype=np.int64), np.empty(d, dtype=np.int64), 3

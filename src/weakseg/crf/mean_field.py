@@ -10,7 +10,10 @@ from weakseg.crf.exact import mean_field_exact
 from weakseg.crf.params import CRFParams
 from weakseg.errors import WeaksegError
 
-if TYPE_CHECKING:  # the engine is compiled on first use, which an import must not wait for
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    # the engine is compiled on first use, which an import must not wait for
     from weakseg.crf.fast import Marginals, Savings
 
 Backend = Literal["fast", "pydensecrf", "exact"]
@@ -35,27 +38,29 @@ def mean_field(
     model the message is -sum_k w_k mu K_k Q / K_k 1; mu = 1 - identity is the Potts model.
 
     Args:
-        unary: (L+1, H, W) float32, -log probability.
-        image: (H, W, 3) uint8 RGB at the same size.
+        unary: (L+1, H, W) float32, -log probability; a NumPy array, or a torch tensor on any device.
+        image: (H, W, 3) uint8 RGB at the same size; a tensor on the same device where the unary is one.
         params: weights and widths.
         iterations: updates; 0 gives softmax(-U).
-        backend: `fast` (the engine of `weakseg.crf.fast`), `pydensecrf` (if installed) or `exact` (all pairs, small
-            images).
+        backend: `fast` (the engine of `weakseg.crf.fast`; for tensors `weakseg.crf.tensors`), `pydensecrf` (if
+            installed) or `exact` (all pairs, small images).
         normalization: `after` (DeepLab) or `symmetric`.
         compatibility: mu, (L+1, L+1) float, finite and symmetric; None: Potts.
         savings: what backend `fast` may leave out under a Potts model; None: the default, see `weakseg.crf.fast`.
 
     Returns:
-        Q, (L+1, H, W) float32; sums to 1 over labels.
+        Q, (L+1, H, W) float32; sums to 1 over labels. A tensor on the unary's device where that is one.
 
     Raises:
         WeaksegError: shapes, dtypes or values that cannot be used, an unknown backend or normalisation.
     """
-    _check(unary, image, iterations, normalization)
     if backend not in ("fast", "pydensecrf", "exact"):
         raise WeaksegError(f"CRF: backend {backend!r} is not known; use fast, pydensecrf or exact")
     if compatibility is not None:
         _check_compatibility(compatibility, len(unary))
+    if not isinstance(unary, np.ndarray):
+        return _mean_field_tensors(unary, image, params, iterations, backend, normalization, compatibility)
+    _check(unary, image, iterations, normalization)
     if backend != "fast":
         function = mean_field_exact if backend == "exact" else mean_field_densecrf
         return function(
@@ -141,6 +146,25 @@ def _fast(
     return marginals(unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings)
 
 
+def _mean_field_tensors(
+    unary: "Tensor",
+    image: "Tensor",
+    params: CRFParams,
+    iterations: int,
+    backend: str,
+    normalization: str,
+    compatibility: np.ndarray | None,
+) -> "Tensor":
+    from weakseg.crf.tensors import mean_field_tensors
+
+    if backend != "fast":
+        raise WeaksegError(f"CRF: backend {backend!r} takes NumPy arrays; for tensors use fast")
+    _check_options(iterations, normalization)
+    return mean_field_tensors(
+        unary, image, params, iterations=iterations, normalization=normalization, compatibility=compatibility
+    )
+
+
 def _check_compatibility(compatibility: np.ndarray, labels: int) -> None:
     fits = compatibility.shape == (labels, labels) and np.issubdtype(compatibility.dtype, np.floating)
     if not fits or not np.isfinite(compatibility).all():
@@ -159,6 +183,10 @@ def _check(unary: np.ndarray, image: np.ndarray, iterations: int, normalization:
         raise WeaksegError(f"CRF: image must be uint8 {(*unary.shape[1:], 3)}, got {image.dtype} {image.shape}")
     if not np.isfinite(unary).all():
         raise WeaksegError("CRF: the unary has values that are not finite; clip probabilities before the logarithm")
+    _check_options(iterations, normalization)
+
+
+def _check_options(iterations: int, normalization: str) -> None:
     if iterations < 0:
         raise WeaksegError(f"CRF: iterations must be 0 or more, got {iterations}")
     if normalization not in ("after", "symmetric"):
