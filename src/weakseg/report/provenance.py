@@ -103,7 +103,8 @@ def _commit(folder: Path) -> dict[str, Any]:
     # A folder inside somebody else's checkout is not ours: the package must be tracked there.
     if not git("ls-files", "--error-unmatch", "__init__.py"):
         return {"commit": None, "uncommitted_changes": None}
-    status = git("status", "--porcelain", "--untracked-files=no")
+    # Reference results are outputs, and are replaced while this is written.
+    status = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)results/reference")
     return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": None if status is None else bool(status)}
 
 
