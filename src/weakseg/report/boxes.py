@@ -92,6 +92,8 @@ def box_facts(results: StudyResults) -> str:
     parts = [f"{count:,} boxes on {len(entries):,} images, the held-out ones of val included."]
     if from_masks == len(entries):
         parts.append("All are tight around instance masks.")
+    elif not from_masks:
+        parts.append("All are read from XML annotations: there are no instance masks.")
     else:
         parts.append(
             f"Those of {from_masks:,} images are tight around instance masks, the others are read from XML annotations."

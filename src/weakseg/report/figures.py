@@ -304,8 +304,9 @@ def qualitative_grid(
     """
     columns = 1 + len(methods)
     cell = min(1.95, 8.9 / columns)
+    narrow = cell < 1.4
     heights = [cell * row[0].shape[0] / row[0].shape[1] + 0.2 for row in rows for _ in range(2)]
-    total = sum(heights) + 1.0
+    total = sum(heights) + 1.2
     figure, axes = plt.subplots(
         len(heights),
         columns,
@@ -317,7 +318,7 @@ def qualitative_grid(
             "hspace": 0.14,
             "left": 0.04,
             "right": 0.995,
-            "top": 1 - 0.45 / total,
+            "top": 1 - 0.65 / total,
             "bottom": 0.55 / total,
         },
     )
@@ -337,7 +338,7 @@ def qualitative_grid(
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     for axis, method in zip(axes[0][1:], methods, strict=True):
-        axis.set_title(method, fontsize=8.5)
+        axis.set_title(method.replace(" (", "\n(") if narrow else method, fontsize=6.5 if narrow else 8.5)
     figure.legend(handles=_class_patches(shown), loc="lower center", ncols=8, columnspacing=1.2)
     return figure
 
