@@ -8,6 +8,9 @@ merged labels
     sum_l p_l exp(M_l) <= p_R exp(sum_l M_l): the merged label's Q is at every update an upper bound of the sum of the
     labels' Q (given the same Q before), and the other labels' Q is too low by this share at most. The bound is watched
     in all updates and pixels; where it exceeds `Savings.merged_limit` the image is run again with more labels apart.
+    The bound is that of one update: what an update gets wrong, the next ones may spread. On real photos the labels are
+    pydensecrf's on 99.99 % of the pixels (docs/crf.md); made-up unaries with many labels possible everywhere lose more
+    (tests/crf/test_savings.py), and `merged_limit=0` keeps all labels apart.
 complement
     Filters are linear and the filter of ones is known: one label, the most probable, is never filtered.
 unchanged pixels
