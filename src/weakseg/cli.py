@@ -95,13 +95,12 @@ def _bbox_seg(args: argparse.Namespace) -> None:
 
 
 def _label_quality(args: argparse.Namespace) -> None:
-    from weakseg.config import study_experiments
+    from weakseg.config import study_experiments, watched_run
     from weakseg.evaluate.label_quality import measure_labels
 
     study, paths = _study(args)
-    watched = next((row for row in study_experiments(study, args.config_dir) if row.watched), None)
-    run = paths.run(watched.id, study.seeds_of(watched.id)[0]) if watched else None
-    measure_labels(study, paths, run, threads=args.threads)
+    watched = watched_run(study, study_experiments(study, args.config_dir))
+    measure_labels(study, paths, paths.run(*watched) if watched else None, threads=args.threads)
 
 
 def _features(args: argparse.Namespace) -> None:

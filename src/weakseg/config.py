@@ -317,6 +317,13 @@ class Experiment(Strict):
         return "semi" if self.strong else "weak"
 
     @property
+    def box_maps(self) -> Literal["bbox_rect", "bbox_seg"] | None:
+        """The label maps that weak images come with; None without boxes. Bbox-EM-Fixed starts from Bbox-Rect's."""
+        if self.weak_annotation != "box":
+            return None
+        return "bbox_seg" if self.estep == "bbox_seg" else "bbox_rect"
+
+    @property
     def watched(self) -> bool:
         """Whether its E-step is looked at while it trains: Bbox-EM-Fixed on boxes alone, for Figure 4."""
         return self.estep == "bbox_em_fixed" and self.kind == "weak"
@@ -431,6 +438,11 @@ def study_experiments(study: Study, config_dir: str | Path = "config") -> list[E
     rows = load_experiments(config_dir)
     chosen = rows if study.experiments is None else [row for row in rows if row.id in study.experiments]
     return chosen if study.boxes else [row for row in chosen if row.weak_annotation != "box"]
+
+
+def watched_run(study: Study, experiments: list[Experiment]) -> tuple[str, int] | None:
+    """Id and first seed of the experiment whose E-step is looked at; None where none of these is."""
+    return next(((row.id, study.seeds_of(row.id)[0]) for row in experiments if row.watched), None)
 
 
 def study_tables(experiments: list[Experiment]) -> list[str]:

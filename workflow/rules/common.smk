@@ -17,6 +17,7 @@ from weakseg.config import (
     resolve_path,
     study_experiments,
     study_tables,
+    watched_run,
 )
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
@@ -163,9 +164,7 @@ def cached_maps(split):
 def maps_from_boxes(wildcards):
     """The folder of label maps that a run with boxes is trained with, and the boxes; nothing for other runs."""
     files, row = files_of(wildcards), experiment_of(wildcards)
-    if row.weak_annotation != "box":
-        return []
-    return [files.box_maps("bbox_seg" if row.estep == "bbox_seg" else "bbox_rect"), files.boxes]
+    return [files.box_maps(row.box_maps), files.boxes] if row.box_maps else []
 
 
 def experiments_of(wildcards):
@@ -182,9 +181,8 @@ def runs_of(wildcards, table=None):
 
 def watched_runs(wildcards, name):
     """A file of the run whose E-step is looked at, of its first seed; none where the study has no such run."""
-    study, files = study_of(wildcards), files_of(wildcards)
-    rows = [row for row in experiments_of(wildcards) if row.watched]
-    return [getattr(files.run(row.id, study.seeds_of(row.id)[0]), name) for row in rows[:1]]
+    run = watched_run(study_of(wildcards), experiments_of(wildcards))
+    return [getattr(files_of(wildcards).run(*run), name)] if run else []
 
 
 def watched_confusion(wildcards):

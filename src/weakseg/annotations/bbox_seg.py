@@ -14,7 +14,7 @@ import numpy as np
 
 from weakseg.annotations.boxes import Box, ImageBoxes, boxes_of, check_boxes, largest_first, read_boxes
 from weakseg.annotations.maps import write_facts
-from weakseg.crf import CRFParams, label_map, unary_from_probabilities
+from weakseg.crf import CRFParams, mean_field_grid, unary_from_probabilities
 from weakseg.data.prepare import open_data
 from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
@@ -135,12 +135,19 @@ def bbox_seg(image: np.ndarray, boxes: Sequence[Box], params: BboxSegParams) -> 
     Raises:
         WeaksegError: as `box_probabilities`, or an image that is not (H, W, 3) uint8.
     """
+    return bbox_seg_grid(image, boxes, params, [params.crf])[0]
+
+
+def bbox_seg_grid(
+    image: np.ndarray, boxes: Sequence[Box], params: BboxSegParams, sets: Sequence[CRFParams]
+) -> list[np.ndarray]:
+    """Bbox-Seg's label map for each of several CRF parameter sets, which take the place of `params.crf`."""
     size = (image.shape[0], image.shape[1])
     if not boxes:
-        return np.full(size, BACKGROUND, dtype=np.uint8)
+        return [np.full(size, BACKGROUND, dtype=np.uint8) for _ in sets]
     labels, chances = box_probabilities(boxes, size, alpha=params.alpha, occluder_bias=params.occluder_bias)
     unary = unary_from_probabilities(chances, epsilon=EPSILON)
-    return labels[label_map(unary, image, params.crf, iterations=params.iterations)]
+    return [labels[found] for found in mean_field_grid(unary, image, sets, iterations=params.iterations)]
 
 
 def read_photo(folder: VocFolder, image_id: str, entry: ImageBoxes) -> np.ndarray:

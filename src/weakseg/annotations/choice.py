@@ -32,8 +32,7 @@ def telling_images(boxes: Mapping[str, ImageBoxes], ids: Sequence[str], count: i
     known = [image_id for image_id in ids if image_id in boxes]
     for image_id in known:
         entry = boxes[image_id]
-        share = float((bbox_rect(entry.boxes, entry.size) > 0).mean())
-        if 2 <= len(entry.boxes) <= 4 and 0.2 <= share <= 0.7:
+        if 2 <= len(entry.boxes) <= 4 and 0.2 <= (bbox_rect(entry.boxes, entry.size) > 0).mean() <= 0.7:
             pairs = combinations(entry.boxes, 2)
             crossed = any(a.label != b.label and box_iou(a, b) > 0.05 for a, b in pairs)
             (overlapping if crossed else fitting).append(image_id)

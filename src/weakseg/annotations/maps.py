@@ -32,14 +32,14 @@ class BoxMaps:
 
 
 def box_maps(experiment: Experiment, paths: StudyPaths, ids: Sequence[str]) -> BoxMaps | None:
-    """The maps that an experiment is trained with, None without boxes; Bbox-EM-Fixed starts from Bbox-Rect's.
+    """The maps that an experiment is trained with, None without boxes.
 
     Raises:
         WeaksegError: maps of some of the images, or the note of what they were made from, are missing.
     """
-    if experiment.weak_annotation != "box":
+    if experiment.box_maps is None:
         return None
-    folder = paths.box_maps("bbox_seg" if experiment.estep == "bbox_seg" else "bbox_rect")
+    folder = paths.box_maps(experiment.box_maps)
     read, facts = map_reader(folder, ids), read_facts(folder)
     by_boxes_alone = list(facts) == ["boxes_sha256"]
     return BoxMaps(read, facts["boxes_sha256"] if by_boxes_alone else sha256_file(folder / FACTS))

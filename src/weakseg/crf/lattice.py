@@ -118,11 +118,7 @@ class Lattices:
 def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     height, width = channels.shape[:2]
     dimension = len(sigmas)
-    # Expected standard deviation of the blur along each axis of the lattice (Adams et al. 2010, section 3.1).
-    deviation = math.sqrt(2 / 3) * (dimension + 1)
-    scale = np.array(
-        [deviation / (math.sqrt((i + 1) * (i + 2)) * sigma) for i, sigma in enumerate(sigmas)], dtype=np.float32
-    )
+    scale = feature_scale(sigmas)
     low, high = np.zeros(dimension), np.array([width - 1, height - 1] + [0] * (dimension - 2), dtype=np.float64)
     if dimension > 2:
         colours = channels.reshape(-1, dimension - 2)
@@ -135,6 +131,15 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     chains = link(keys, table_keys, table_points, shifts)
     mass = filter_column(index, weight, chains, len(keys), np.ones(height * width, dtype=np.float32))
     return Lattice(index, weight, chains, len(keys), mass)
+
+
+def feature_scale(sigmas: tuple[float, ...]) -> np.ndarray:
+    """Factors (d,) float32 of the features, so that the lattice's blur is a Gaussian of width 1."""
+    # Expected standard deviation of the blur along each axis of the lattice (Adams et al. 2010, section 3.1).
+    deviation = math.sqrt(2 / 3) * (len(sigmas) + 1)
+    return np.array(
+        [deviation / (math.sqrt((i + 1) * (i + 2)) * sigma) for i, sigma in enumerate(sigmas)], dtype=np.float32
+    )
 
 
 def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,9 @@
 """The CRF's parameters."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from weakseg.errors import WeaksegError
 
@@ -23,6 +25,11 @@ class CRFParams:
     sigma_rgb: float
     w_pos: float = 3.0
     sigma_pos: float = 3.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "CRFParams":
+        """The parameters in a row of a search, or in what it chose; other keys are not looked at."""
+        return cls(**{field.name: float(values[field.name]) for field in fields(cls)})
 
     def __post_init__(self) -> None:
         """Refuse widths that are not positive, weights that are negative, and values that are not finite."""

@@ -4,14 +4,13 @@ The lattice is found by sorting packed keys in place of hashing them; splat, blu
 whole loop stays on the tensors' device.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.crf.lattice import key_layout
+from weakseg.crf.lattice import feature_scale, key_layout
 from weakseg.crf.params import CRFParams
 from weakseg.errors import WeaksegError
 
@@ -54,19 +53,18 @@ def build_lattice(channels: Tensor, sigmas: tuple[float, ...]) -> TensorLattice:
     height, width, colours = channels.shape
     d, corners = len(sigmas), len(sigmas) + 1
     device = channels.device
-    deviation = math.sqrt(2 / 3) * corners
-    scale = [deviation / (math.sqrt((i + 1) * (i + 2)) * sigma) for i, sigma in enumerate(sigmas)]
+    scale = feature_scale(sigmas)
     flat = channels.reshape(height * width, colours)
     low, high = [0.0] * d, [width - 1.0, height - 1.0] + [0.0] * colours
     if colours:
         low[2:], high[2:] = flat.amin(0).tolist(), flat.amax(0).tolist()
-    lowest, shifts = key_layout(np.array(low), np.array(high), np.array(scale, dtype=np.float32))
+    lowest, shifts = key_layout(np.array(low), np.array(high), scale)
 
     rows, columns = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
     features = torch.cat([columns.reshape(-1, 1), rows.reshape(-1, 1), flat], 1).to(torch.float32)
-    features *= torch.tensor(scale, dtype=torch.float32, device=device)
+    features *= torch.from_numpy(scale).to(device)
 
     # Elevate onto the hyperplane of coordinates that sum to zero.
     elevated = torch.empty((len(features), corners), device=device)

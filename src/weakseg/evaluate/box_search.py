@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from weakseg.annotations.bbox_seg import EPSILON, BboxSegParams, box_probabilities, read_photo
+from weakseg.annotations.bbox_seg import BboxSegParams, bbox_seg_grid, read_photo
 from weakseg.annotations.boxes import ImageBoxes, boxes_of, read_boxes
 from weakseg.config import Study
-from weakseg.crf import CRFParams, mean_field_grid, unary_from_probabilities
+from weakseg.crf import CRFParams
 from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
@@ -59,14 +59,8 @@ class _Scorer:
         found: dict[Point, np.ndarray] = {}
         for alpha in dict.fromkeys(alpha for alpha, _ in self.points):
             sets = [crf for other, crf in self.points if other == alpha]
-            if not entry.boxes:
-                maps = [np.zeros(entry.size, dtype=np.uint8)] * len(sets)
-            else:
-                labels, chances = box_probabilities(
-                    entry.boxes, entry.size, alpha=alpha, occluder_bias=self.occluder_bias
-                )
-                unary = unary_from_probabilities(chances, epsilon=EPSILON)
-                maps = [labels[m] for m in mean_field_grid(unary, image, sets, iterations=self.iterations)]
+            params = BboxSegParams(alpha, sets[0], self.iterations, self.occluder_bias)
+            maps = bbox_seg_grid(image, entry.boxes, params, sets)
             found |= {(alpha, crf): confusion_matrix(truth, labels) for crf, labels in zip(sets, maps, strict=True)}
         return [found[point] for point in self.points]
 
@@ -95,7 +89,7 @@ def tune_bbox_seg(study: Study, paths: StudyPaths, *, threads: int = 1) -> None:
     rows: list[dict[str, float | str]] = []
 
     def try_points(points: list[Point], stage: str) -> None:
-        tried = {_name((float(row["alpha"]), _params(row))) for row in rows}
+        tried = {_name((float(row["alpha"]), CRFParams.of(row))) for row in rows}
         fresh = [point for point in dict.fromkeys(points) if _name(point) not in tried]
         pending = tuple(point for point in fresh if _name(point) not in known)
         if pending:
@@ -122,7 +116,7 @@ def tune_bbox_seg(study: Study, paths: StudyPaths, *, threads: int = 1) -> None:
     try_points([(alpha, crf) for alpha in study.boxes.alphas for crf in grid_points(search.coarse, search)], "coarse")
     for level in range(1, search.refine_rounds + 1):
         best = _best(rows)
-        points = finer_points(search.coarse, _params(best), search, level)
+        points = finer_points(search.coarse, CRFParams.of(best), search, level)
         try_points([(float(best["alpha"]), crf) for crf in points], "fine")
     best = _best(rows)
     if np.isnan(float(best["iou_foreground"])):
@@ -147,16 +141,12 @@ def read_bbox_seg_params(path: str | Path) -> BboxSegParams:
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
         return BboxSegParams(
-            float(facts["alpha"]), _params(facts), int(facts["iterations"]), float(facts["occluder_bias"])
+            float(facts["alpha"]), CRFParams.of(facts), int(facts["iterations"]), float(facts["occluder_bias"])
         )
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such file; run `weakseg tune-boxes` first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise WeaksegError(f"{path}: not Bbox-Seg's parameters ({error}); run `weakseg tune-boxes` again") from error
-
-
-def _params(row: dict[str, float | str]) -> CRFParams:
-    return CRFParams(*(float(row[name]) for name in ("w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos")))
 
 
 def _name(point: Point) -> str:

@@ -131,4 +131,4 @@ def _name(values: dict[str, float | str]) -> str:
 
 def _best(rows: list[dict[str, float | str]]) -> CRFParams:
     winner = max(rows, key=lambda row: float(row["iou"]))  # the first of equal ones
-    return CRFParams(*(float(winner[k]) for k in ("w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos")))
+    return CRFParams.of(winner)

@@ -171,5 +171,4 @@ def read_crf(run: RunPaths) -> tuple[CRFParams, dict[str, Any]]:
         facts = json.loads(run.crf.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeaksegError(f"{run.crf}: no such file; run `weakseg tune-crf` first") from None
-    names = ("w", "sigma_xy", "sigma_rgb", "w_pos", "sigma_pos")
-    return CRFParams(**{name: facts[name] for name in names}), facts
+    return CRFParams.of(facts), facts

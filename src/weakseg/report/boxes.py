@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from weakseg.annotations.boxes import ImageBoxes, boxes_of, read_agreement, read_boxes
 from weakseg.annotations.choice import telling_images
 from weakseg.annotations.maps import map_reader
+from weakseg.config import watched_run
 from weakseg.data.prepare import open_data
 from weakseg.errors import WeaksegError
 from weakseg.report import figures
@@ -120,12 +121,12 @@ def draw_boxes_page(results: StudyResults) -> Figure:
 
 def draw_figure4(results: StudyResults) -> Figure:
     """Figure 4 of the paper, with the E-step's maps of Bbox-EM-Fixed at the start, middle and end of its training."""
-    row = next((row for row in results.experiments if row.watched), None)
-    if row is None:
+    watched = watched_run(results.study, results.experiments)
+    if watched is None:
         raise WeaksegError(
             f"study {results.study.name}: it runs no Bbox-EM-Fixed on boxes alone, so there is no E-step"
         )
-    path = results.paths.run(row.id, results.study.seeds_of(row.id)[0]).estep_maps
+    path = results.paths.run(*watched).estep_maps
     try:
         maps = load_file(path)
     except FileNotFoundError:

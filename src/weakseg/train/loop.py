@@ -136,7 +136,7 @@ def run_config(
     Fields at their default are left out, so that a field that is added later does not change the hash of earlier runs.
     `boxes_sha256` is the hash of what the maps of weak images were made from.
     """
-    boxed = experiment.estep == "bbox_em_fixed"
+    unread = set() if experiment.estep == "bbox_em_fixed" else BOX_BIASES
     decides = {
         "network": study.network.model_dump(mode="json", exclude_defaults=True),
         "fov": experiment.fov,
@@ -145,7 +145,7 @@ def run_config(
         ),
         "estep": {
             "name": experiment.estep,
-            **study.estep.model_dump(mode="json", exclude_defaults=True, exclude=set() if boxed else BOX_BIASES),
+            **study.estep.model_dump(mode="json", exclude_defaults=True, exclude=unread),
         },
         "sampling": study.sampling.model_dump(mode="json", exclude_defaults=True),
         "seed": seed,
