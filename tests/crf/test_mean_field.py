@@ -5,7 +5,7 @@ import pytest
 
 from crf.slow import blobs, mean_field_loops, patches
 from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid, unary_from_probabilities, unary_from_scores
-from weakseg.crf.fast import Savings
+from weakseg.crf.savings import Savings
 from weakseg.errors import WeaksegError
 
 PARAMS = CRFParams(5, 50, 10)

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 
 from crf.slow import blobs, patches
 from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid
-from weakseg.crf.fast import Marginals, Savings, marginals
+from weakseg.crf.fast import Marginals, marginals
 from weakseg.crf.lattice import Lattices
+from weakseg.crf.savings import Savings
+from weakseg.crf.tiles import tiles
 
 PARAMS = CRFParams(5, 20, 10)
 NONE = Savings.none()
@@ -41,12 +43,13 @@ def test_merged_labels_are_bounded_from_above_after_one_update(seed: int, w: flo
     """Given the same Q before, Q of the merged labels together is no less than the sum of theirs."""
     unary, image = blobs(21, 30, 40, seed, sharpness=3), patches(30, 40, seed)
     params = CRFParams(w, 20, 10)
-    found = run(unary, image, Savings(unchanged=0.0, merged_limit=1.0, merged_end=1.0), 1, params)
+    found = run(unary, image, Savings(unchanged=0.0, merged_limit=1.0), 1, params)
     labels = merged_labels(found)
     if not labels:
         return
     true = mean_field(unary, image, params, iterations=1, savings=NONE)
-    column = found.planes[list(found.column_labels).index(-1)].reshape(true.shape[1:])
+    plane = found.planes[list(found.column_labels).index(-1)]
+    column = tiles(30, 40).back(plane).reshape(true.shape[1:])
     assert (column >= true[labels].sum(0) - 1e-4).all()
     # Others are too low by what the merged ones have too much, at most.
     kept = [k for k in range(21) if k not in labels]
@@ -61,16 +64,16 @@ def test_labels_made_to_win_from_below_are_found(seed: int) -> None:
     assert (label_map(unary, image, PARAMS) == plain).mean() >= 0.995
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 9, 33, 49, 149])
-@pytest.mark.parametrize("sharpness", [0.5, 2.0, 6.0])
-@pytest.mark.parametrize("labels", [2, 5, 13, 30])
+@pytest.mark.parametrize("seed", [0, 1, 2, 9, 25, 30, 33, 49, 149])
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 6.0])
+@pytest.mark.parametrize("labels", [2, 5, 13, 21, 30])
 def test_savings_together_change_little(seed: int, sharpness: float, labels: int) -> None:
-    """Seed 33 with 30 labels, many of them possible everywhere, is the worst of 732 tried: 6.4 % of its pixels."""
+    """The worst of 1,200 tried: 1.4 % of the pixels with 21 labels (seed 30), 6.2 % with 30 flat ones (seed 25)."""
     unary, image = blobs(labels, 40, 48, seed, sharpness), patches(40, 48, seed)
     plain = mean_field(unary, image, PARAMS, savings=NONE)
     q, apart = (mean_field(unary, image, PARAMS, savings=s) for s in (Savings(), Savings(merged_limit=0.0)))
-    assert (q.argmax(0) == plain.argmax(0)).mean() >= (0.93 if labels == 30 else 0.99)
-    assert np.abs(q - plain).mean() <= 5e-3
+    assert (q.argmax(0) == plain.argmax(0)).mean() >= (0.93 if labels == 30 else 0.98)
+    assert np.abs(q - plain).mean() <= 1e-2
     assert (apart.argmax(0) == plain.argmax(0)).mean() >= 0.998
     assert np.abs(apart - plain).mean() <= 1e-3
 

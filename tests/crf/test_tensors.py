@@ -6,8 +6,8 @@ import torch
 
 from crf.slow import blobs, patches
 from weakseg.crf import CRFParams, mean_field
-from weakseg.crf.fast import Savings
 from weakseg.crf.lattice import bilateral_lattice, position_lattice
+from weakseg.crf.savings import Savings
 from weakseg.crf.tensors import build_lattice
 from weakseg.errors import WeaksegError
 

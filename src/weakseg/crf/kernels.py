@@ -1,28 +1,52 @@
 """Compiled kernels of the fast engine: reading the unary, one mean-field update, the last step to labels or Q.
 
-Layout: lattice values are (groups, points, lanes), so that one pixel's or point's values of a group are one SIMD vector
-and each group is filtered in a compact array of its own; values of pixels are planes (columns, n), so that the softmax
-runs over pixels side by side. All arithmetic is float32.
+Layout: pixels stand in the order of tiles, BLOCK places a tile; lattice values are (groups, points, lanes), so that
+one pixel's or point's values of a group are one SIMD vector and each group is filtered in a compact array of its own;
+values of pixels are planes (columns, places), so that the softmax runs over pixels side by side. All arithmetic is
+float32.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from weakseg.crf.simd import STRIDE, as_float, gather, lanes_of, load, madd, scatter, store, zeros4, zeros8
-
-BLOCK = STRIDE
-"""Pixels that are sliced, updated and splatted together; their values stay in the first cache."""
+from weakseg.crf.compiled import compiled
+from weakseg.crf.simd import (
+    add,
+    as_bits,
+    as_float,
+    difference,
+    exp_of_negative,
+    fill,
+    gather,
+    lanes_of,
+    larger,
+    largest_lane,
+    largest_size,
+    load,
+    madd,
+    product,
+    quotient,
+    scatter,
+    store,
+    sum_of_lanes,
+    where_above,
+    zeros4,
+    zeros8,
+)
+from weakseg.crf.tiles import BLOCK, TILE, tile_at
 
 # Unsigned: an index that cannot be negative needs no wrap-around code.
 _ROW = 512
-_U1 = np.uint64(1)
-_FAST = {"nnan", "nsz", "contract", "reassoc"}
+_LARGEST = int(np.float32(1e30).view(np.int32))
+_U1, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
+_BLOCK = np.uint64(BLOCK)
+# Corners of a pixel's simplex on the lattices of five and two features; loops of a known length are unrolled.
+_CORNERS1, _CORNERS2 = np.uint64(6), np.uint64(3)
 
 
-@njit(inline="always", fastmath=_FAST)
+@compiled(fast=True, inline=True)
 def exp_negative(x):
     """exp(x) for x <= 0 to 2 units in the last place, 0 below -87; vectorises, which the library's does not."""
     x = max(x, np.float32(-87.0))
@@ -38,315 +62,539 @@ def exp_negative(x):
     return value * as_float(np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def survey(unary, log_sum):
-    """Read a unary (L+1, n) once: fill log_sum (n,) with -log sum exp(-U).
+@compiled(fast=True, inline=True)
+def log_positive(x):
+    """log(x) of a normal positive float32, to 2 units in the last place; vectorises, which the library's does not."""
+    bits = as_bits(x)
+    # x = 2^whole * m with m in [sqrt(1/2), sqrt(2)); a polynomial of m - 1 (Cephes, logf).
+    whole = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
+    rest = as_float(bits - (whole << np.int32(23))) - np.float32(1.0)
+    value = np.float32(7.0376836292e-2)
+    value = value * rest - np.float32(1.1514610310e-1)
+    value = value * rest + np.float32(1.1676998740e-1)
+    value = value * rest - np.float32(1.2420140846e-1)
+    value = value * rest + np.float32(1.4249322787e-1)
+    value = value * rest - np.float32(1.6668057665e-1)
+    value = value * rest + np.float32(2.0000714765e-1)
+    value = value * rest - np.float32(2.4999993993e-1)
+    value = value * rest + np.float32(3.3333331174e-1)
+    square = rest * rest
+    scale = np.float32(whole)
+    value = value * rest * square - scale * np.float32(2.12194440e-4) - np.float32(0.5) * square
+    return rest + value + scale * np.float32(0.693359375)
+
+
+@compiled(fast=True, inline=True)
+def _room(tolerance, odds):
+    """What messages may change before Q can change by more than the tolerance, a little less rather than more.
+
+    See "settled tiles" in `weakseg.crf.savings`; log(1 + x) is no less than what the bits of the float give for it.
+    """
+    bits = as_bits(np.float32(1) + tolerance / odds) - np.int32(0x3F800000)
+    return max(np.float32(2) * tolerance, np.float32(0.5 * 0.6931471 / 8388608) * np.float32(bits))
+
+
+@compiled(fast=True)
+def survey(unary, bits, smallest):
+    """Read a unary (L+1, n) once: fill smallest (n,) with the lowest energy of each pixel.
+
+    `bits` is the unary's memory as int32: what is compiled for finite floats cannot find others.
 
     Returns:
         (largest probability (L+1,) float32, pixels where a label is best (L+1,) int64, whether all values are finite
         and below 1e30 in size; else the rest is not complete).
     """
     labels, n = unary.shape
-    largest = np.full(labels, np.float32(-1e30))
+    zero = zeros8()
+    largest = np.zeros(labels, np.float32)
     share = np.zeros(labels, np.int64)
-    smallest = np.empty(_ROW, np.float32)
+    chance = np.zeros((labels, _ROW), np.float32)
     total = np.empty(_ROW, np.float32)
     for first in range(0, n, _ROW):
         size = min(_ROW, n - first)
+        low = smallest[first : first + size]
+        low[:] = np.float32(1e30)
         bad = np.int32(0)
-        smallest[:] = np.float32(1e30)
-        total[:] = 0
         for k in range(labels):
             energy = unary[k, first : first + size]
+            code = bits[k, first : first + size]
             for b in range(size):
-                smallest[b] = min(smallest[b], energy[b])
-            for b in range(size):
-                bad += np.int32(0) if abs(energy[b]) < np.float32(1e30) else np.int32(1)
+                low[b] = min(low[b], energy[b])
+                bad += np.int32((code[b] & np.int32(0x7FFFFFFF)) >= np.int32(_LARGEST))
         if bad > 0:
             return largest, share, False
+        total[:] = 0
         for k in range(labels):
-            energy = unary[k, first : first + size]
-            for b in range(size):
-                total[b] += exp_negative(smallest[b] - energy[b])
-        result = log_sum[first : first + size]
-        for b in range(size):
-            result[b] = smallest[b] - np.log(total[b])
-        for k in range(labels):
-            energy = unary[k, first : first + size]
-            top = np.float32(-1e30)
+            energy, power = unary[k, first : first + size], chance[k]
             wins = np.int32(0)
             for b in range(size):
-                top = max(top, result[b] - energy[b])
-            for b in range(size):
-                wins += np.int32(1) if energy[b] == smallest[b] else np.int32(0)
-            largest[k] = max(largest[k], top)
+                power[b] = exp_negative(low[b] - energy[b])
+                total[b] += power[b]
+                wins += np.int32(energy[b] == low[b])
             share[k] += wins
-    for k in range(labels):
-        largest[k] = np.exp(min(largest[k], np.float32(0)))
+        for b in range(size):
+            total[b] = np.float32(1) / total[b]
+        total[size:] = 0
+        for k in range(labels):
+            # The compiler does not find the vectors of a largest value by itself.
+            most, power = zero, chance[k]
+            for v in range(np.uint64(_ROW // 8)):
+                b = v * np.uint64(8)
+                most = larger(most, product(load(power, b, zero), load(total, b, zero)))
+            largest[k] = max(largest[k], largest_lane(most))
     return largest, share, True
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def advantages(unary, log_sum, base, kept, rest, out):
-    """Fill out (columns, n) with U_base - U_k for the kept labels, then log P(rest) + U_base where `rest` is not empty.
+@compiled(fast=True)
+def advantages(unary, smallest, base, kept, rest, width, out):
+    """Fill out (columns, m) with U_base - U_k for the kept labels, then log P(rest) + U_base where `rest` is not empty.
 
-    A label set's energy is -log of its labels' summed probability.
+    A label set's energy is -log of its labels' summed probability, up to the pixel's constant. Columns of `out` stand
+    in the order of tiles of an image so wide; places without a pixel are left as they are.
     """
-    n = unary.shape[1]
-    total = np.empty(_ROW, np.float32)
-    for first in range(0, n, _ROW):
-        size = min(_ROW, n - first)
-        reference = unary[base, first : first + size]
+    height = unary.shape[1] // width
+    columns = out.shape[0]
+    row = np.empty((columns, width), np.float32)
+    total = np.empty(width, np.float32)
+    across = -(-width // TILE)
+    for y in range(height):
+        first = y * width
+        reference = unary[base, first : first + width]
         for c in range(kept.size):
-            energy = unary[kept[c], first : first + size]
-            result = out[c, first : first + size]
-            for b in range(size):
-                result[b] = reference[b] - energy[b]
+            energy = unary[kept[c], first : first + width]
+            result = row[c]
+            for x in range(width):
+                result[x] = reference[x] - energy[x]
         if rest.size > 0:
-            normal = log_sum[first : first + size]
+            low = smallest[first : first + width]
             total[:] = np.float32(1e-37)
             for r in range(rest.size):
-                energy = unary[rest[r], first : first + size]
-                for b in range(size):
-                    total[b] += exp_negative(min(normal[b] - energy[b], np.float32(0)))
-            result = out[kept.size, first : first + size]
+                energy = unary[rest[r], first : first + width]
+                for x in range(width):
+                    total[x] += exp_negative(low[x] - energy[x])
+            result = row[kept.size]
+            for x in range(width):
+                result[x] = log_positive(total[x]) + reference[x] - low[x]
+        for c in range(columns):
+            result = out[c]
+            for t in range(across):
+                left = t * TILE
+                here = min(TILE, width - left)
+                at = tile_at(y // TILE, t, height, width) * BLOCK + (y % TILE) * here
+                for x in range(here):
+                    result[at + x] = row[c, left + x]
+
+
+@compiled(fast=True)
+def merge_columns(advantage, into, added):
+    """log(exp(advantage[into]) + sum of exp(advantage[added])), stably; (m,) float32."""
+    m = advantage.shape[1]
+    merged = np.empty(m, np.float32)
+    most = np.empty(_ROW, np.float32)
+    total = np.empty(_ROW, np.float32)
+    for first in range(0, m, _ROW):
+        size = min(_ROW, m - first)
+        own = advantage[into, first : first + size]
+        most[:size] = own
+        for c in added:
+            ahead = advantage[c, first : first + size]
             for b in range(size):
-                result[b] = np.log(total[b]) + reference[b] - normal[b]
+                most[b] = max(most[b], ahead[b])
+        for b in range(size):
+            total[b] = exp_negative(own[b] - most[b])
+        for c in added:
+            ahead = advantage[c, first : first + size]
+            for b in range(size):
+                total[b] += exp_negative(ahead[b] - most[b])
+        for b in range(size):
+            merged[first + b] = most[b] + log_positive(total[b])
+    return merged
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def merge_column(advantage, into, added):
-    """advantage[into] <- log(exp(advantage[into]) + exp(advantage[added])), stably."""
-    for i in range(advantage.shape[1]):
-        a = advantage[into, i]
-        b = advantage[added, i]
-        advantage[into, i] = max(a, b) + np.log(np.float32(1) + exp_negative(min(a, b) - max(a, b)))
+@compiled(fast=True)
+def regroup(sums, lanes, target, columns, new_lanes):
+    """Lattice sums (groups, points * lanes) with column c added to column target[c] of (new groups, points * lanes)."""
+    points = sums.shape[1] // lanes
+    result = np.zeros((-(-columns // new_lanes), points * new_lanes), np.float32)
+    for c in range(target.size):
+        source, into = sums[c // lanes], result[target[c] // new_lanes]
+        lane, new_lane = c % lanes, target[c] % new_lanes
+        for p in range(points):
+            into[p * new_lanes + new_lane] += source[p * lanes + lane]
+    return result
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _blur(zero, sums, kernel_weight, chains, values):
-    """values <- blur of kernel_weight * sums; both (groups, points * lanes), 1/2, 1, 1/2 along each chain."""
+@compiled(fast=True)
+def _blur(zero, sums, chains, runs, values):
+    """values <- blur of sums, both (points * lanes): 1/2, 1, 1/2 along each chain."""
+    values[:] = sums
+    p = np.uint64(0)
+    for run in range(runs.shape[0]):
+        length, count = np.uint64(runs[run, 0]), np.uint64(runs[run, 1])
+        # The shortest are most; a loop of a known length is unrolled.
+        if length == _TWO:
+            p = _blur_chains(zero, values, chains, p, _TWO, count)
+        elif length == _THREE:
+            p = _blur_chains(zero, values, chains, p, _THREE, count)
+        else:
+            p = _blur_chains(zero, values, chains, p, length, count)
+
+
+@compiled(fast=True, inline=True)
+def _blur_chains(zero, values, chains, p, length, count):
+    """Blur `count` chains of one length that start at p; return where they end."""
     half = np.float32(0.5)
     width = lanes_of(zero)
-    for g in range(sums.shape[0]):
-        source, target = sums[g], values[g]
-        for p in range(np.uint64(source.size) // width):
-            store(target, np.uint64(p) * width, madd(zero, kernel_weight, load(source, np.uint64(p) * width, zero)))
-        p = np.uint64(0)
-        while p < np.uint64(chains.size):
-            here = np.uint64(chains[p]) * width
-            previous = zero
-            current = load(target, here, zero)
-            last = False
-            while not last:
-                p += _U1
-                coded = chains[p]
-                last = coded < 0
-                neighbour = np.uint64(~coded if last else coded) * width
-                following = load(target, neighbour, zero)
-                store(target, here, madd(madd(current, half, previous), half, following))
-                previous = current
-                current = following
-                here = neighbour
-            store(target, here, madd(current, half, previous))
-            p += _U1
+    for _ in range(count):
+        here = np.uint64(chains[p]) * width
+        previous = zero
+        current = load(values, here, zero)
+        for k in range(_U1, length):
+            neighbour = np.uint64(chains[p + k]) * width
+            following = load(values, neighbour, zero)
+            store(values, here, madd(madd(current, half, previous), half, following))
+            previous = current
+            current = following
+            here = neighbour
+        store(values, here, madd(current, half, previous))
+        p += length
+    return p
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _slice_block(zero, values1, index1, weight1, factor1, values2, index2, weight2, factor2, first, size, planes, at):
-    """Set planes, (lanes, BLOCK) flat at `at`, to the two kernels' normalised values at the pixels."""
+@compiled(fast=True)
+def _moves(zero, before, after, moves):
+    """Add a group's columns to moves (2, points): the largest change of a value, and the sum of the changes."""
     width = lanes_of(zero)
-    corners1, corners2 = np.uint64(index1.shape[1]), np.uint64(index2.shape[1])
-    for b in range(size):
-        i = np.uint64(first) + np.uint64(b)
+    for p in range(np.uint64(moves.shape[1])):
+        change = difference(load(after, p * width, zero), load(before, p * width, zero))
+        moves[0, p] = max(moves[0, p], largest_lane(largest_size(zero, change)))
+        moves[1, p] += sum_of_lanes(change)
+
+
+@compiled(fast=True)
+def settle(moves, weight, point_mass, touched, starts, room):
+    """Take what messages can change at most from the room of each tile; below 0 it has none left.
+
+    A message, normalised after filtering, is w sum_r b_r V_r / sum_r b_r m_r over a pixel's corners r with weights b,
+    values V and masses m, so that it changes by w max_r |V_r' - V_r| / m_r at most. That of the label without a column
+    changes by the sum of the others.
+
+    Args:
+        moves: (2, points) of `_moves`.
+        weight: the kernel's.
+        point_mass: (points,) m.
+        touched: points of each tile, tile after tile.
+        starts: (tiles + 1,) where those of each tile start.
+        room: (tiles,) what messages may still change before the tile is computed again.
+    """
+    bound = np.empty(point_mass.size, np.float32)
+    for p in range(bound.size):
+        bound[p] = weight * max(moves[0, p], abs(moves[1, p])) / (point_mass[p] + np.float32(1e-20))
+    for tile in range(room.size):
+        left = room[tile]
+        most = np.float32(0)
+        for t in range(starts[tile], starts[tile + 1]):
+            if most > left:
+                break
+            most = max(most, bound[touched[t]])
+        room[tile] = left - most
+
+
+@compiled(fast=True)
+def _fetch(zero, values, points, near):
+    """Copy the values of a tile's lattice points to `near`, which stays in the first cache."""
+    width = lanes_of(zero)
+    for t in range(np.uint64(points.size)):
+        store(near, t * width, load(values, np.uint64(points[t]) * width, zero))
+
+
+@compiled(fast=True)
+def _slice_tile(zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, weights, tile, planes, at):
+    """Set planes, (lanes, BLOCK) flat at `at`, to the messages of the two kernels together."""
+    width = lanes_of(zero)
+    for b in range(np.uint64(BLOCK)):
+        i = tile * _BLOCK + b
         one, two = zero, zero
-        for r in range(corners1):
-            one = madd(one, weight1[i, np.uint64(r)], load(values1, np.uint64(index1[i, np.uint64(r)]) * width, zero))
-        for r in range(corners2):
-            two = madd(two, weight2[i, np.uint64(r)], load(values2, np.uint64(index2[i, np.uint64(r)]) * width, zero))
-        scatter(planes, at + np.uint64(b), madd(madd(zero, factor1[i], one), factor2[i], two))
+        for r in range(_CORNERS1):
+            one = madd(one, weight1[tile, r, b], load(near1, np.uint64(corner1[tile, r, b]) * width, zero))
+        for r in range(_CORNERS2):
+            two = madd(two, weight2[tile, r, b], load(near2, np.uint64(corner2[tile, r, b]) * width, zero))
+        scatter(planes, at + b, madd(madd(zero, weights[0] * factor1[i], one), weights[1] * factor2[i], two))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def _splat_block(zero, sums, index, weight, first, size, symmetric, factor, planes, at, wanted):
-    """Add planes to the sums at the wanted pixels."""
+@compiled(fast=True)
+def _splat_tile(
+    zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, tile, symmetric, planes, at, wanted
+):
+    """Add planes at the wanted pixels to the sums near a tile, of both kernels together: each waits for its memory."""
     width = lanes_of(zero)
-    corners = np.uint64(index.shape[1])
-    for b in range(size):
-        if wanted[np.uint64(b)]:
-            i = np.uint64(first) + np.uint64(b)
-            column = gather(planes, at + np.uint64(b), zero)
+    for b in range(_BLOCK):
+        if wanted[b]:
+            one = gather(planes, at + b, zero)
+            two = one
             if symmetric:
-                column = madd(zero, factor[i], column)
-            for r in range(corners):
-                o = np.uint64(index[i, np.uint64(r)]) * width
-                store(sums, o, madd(load(sums, o, zero), weight[i, np.uint64(r)], column))
+                one = madd(zero, factor1[tile * _BLOCK + b], one)
+                two = madd(zero, factor2[tile * _BLOCK + b], two)
+            for r in range(_CORNERS1):
+                o = np.uint64(corner1[tile, r, b]) * width
+                store(near1, o, madd(load(near1, o, zero), weight1[tile, r, b], one))
+            for r in range(_CORNERS2):
+                o = np.uint64(corner2[tile, r, b]) * width
+                store(near2, o, madd(load(near2, o, zero), weight2[tile, r, b], two))
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@compiled(fast=True)
+def _bring(zero, near, points, sums):
+    """Add what is near a tile to the sums of its lattice points."""
+    width = lanes_of(zero)
+    for t in range(np.uint64(points.size)):
+        o = np.uint64(points[t]) * width
+        store(sums, o, add(load(sums, o, zero), load(near, t * width, zero)))
+
+
+@compiled(fast=True)
+def _softmax_tile(
+    planes, advantage, waiting, labels, m, first, total1, total2, w1, w2, symmetric, tops, top_lanes, change
+):
+    """Turn messages in planes (labels, BLOCK) into Q.
+
+    Args:
+        planes: messages of the labels but the base, flat.
+        advantage, waiting: (labels, m) flat: U_base - U_k, and Q that the sums hold.
+        labels, m, first: number of labels but the base, places of the image, first place of the tile.
+        total1, total2, w1, w2, symmetric: as in `_update`; the base's message is the total less the others'.
+        tops: (labels,) is filled with the largest Q.
+        top_lanes: (labels * 8,), for its own use.
+        change: (BLOCK,) is filled with the largest change against `waiting`.
+
+    Returns:
+        The largest (1 - max Q) / max Q of the pixels.
+    """
+    zero = zeros8()
+    odds = zero
+    top_lanes[:] = 0
+    for v in range(np.uint64(BLOCK) // np.uint64(8)):
+        b = v * np.uint64(8)
+        base = fill(w1 + w2, zero)
+        if symmetric:
+            base = madd(madd(zero, w1, load(total1, first + b, zero)), w2, load(total2, first + b, zero))
+        for k in range(labels):
+            base = difference(base, load(planes, k * _BLOCK + b, zero))
+        most = zero  # the base's own exponent
+        for k in range(labels):
+            message = load(planes, k * _BLOCK + b, zero)
+            ahead = add(message, difference(load(advantage, k * m + first + b, zero), base))
+            store(planes, k * _BLOCK + b, ahead)
+            most = larger(most, ahead)
+        every = exp_of_negative(difference(zero, most))
+        for k in range(labels):
+            share = exp_of_negative(difference(load(planes, k * _BLOCK + b, zero), most))
+            store(planes, k * _BLOCK + b, share)
+            every = add(every, share)
+        # The largest exponent was 0, so that 1 / every is the largest Q.
+        odds = larger(odds, every)
+        every = quotient(fill(np.float32(1), zero), every)
+        moved = zero
+        for k in range(labels):
+            q = product(load(planes, k * _BLOCK + b, zero), every)
+            store(planes, k * _BLOCK + b, q)
+            store(top_lanes, k * np.uint64(8), larger(load(top_lanes, k * np.uint64(8), zero), q))
+            moved = largest_size(moved, difference(q, load(waiting, k * m + first + b, zero)))
+        store(change, b, moved)
+    for k in range(labels):
+        tops[k] = largest_lane(load(top_lanes, k * np.uint64(8), zero))
+    # What the sum is rounded by is added.
+    return largest_lane(odds) - np.float32(1) + np.float32(2e-7)
+
+
+@compiled(fast=True)
 def _update(
-    zero, advantage, started, index1, weight1, factor1, values1, sums1, index2, weight2, factor2, values2, sums2,
-    symmetric, total, weights, splatted, tolerance, top, out,
+    zero, room, tops, advantage, started,
+    corner1, weight1, touched1, touched_starts1, factor1, values1, sums1,
+    corner2, weight2, touched2, touched_starts2, factor2, values2, sums2,
+    symmetric, total, weights, waiting, splatted, tolerance, out,
 ):  # fmt: skip
     """One update of all pixels: slice, softmax, splat of what changed.
 
     Args:
         zero: a vector of zeros, which gives the width.
-        advantage: (labels, n) U_base - U_k of the labels but the base; padded to groups * lanes on the lattices.
+        room: (tiles,) tiles where it is not negative stay as they are; in the others it is filled with what messages
+            may change before Q of a pixel can change by more than `tolerance`.
+        tops: (tiles, labels) is filled with the largest Q.
+        advantage: (labels, m) U_base - U_k of the labels but the base; padded to groups * lanes on the lattices.
         started: False for the first call, which takes messages as 0.
-        index1, weight1, factor1, values1, sums1: first kernel's lattice: corners, barycentric weights,
-            normalisation (n,), blurred weighted values and sums to splat to, (groups, points * lanes).
+        corner1, weight1, touched1, touched_starts1: first kernel's lattice, as in `weakseg.crf.lattice.Lattice`.
+        factor1, values1, sums1: its normalisation (m,), blurred values and sums to splat to, (groups,
+            points * lanes).
         symmetric: factors enter before filtering, too.
-        total: (2, n) message of all labels together for a weight of 1, a kernel, where symmetric; else unused.
+        total: (2, m) message of all labels together for a weight of 1, a kernel, where symmetric; else unused.
         weights: (2,) weights of the kernels.
-        splatted: (labels, n) what the sums hold; Q that differs by at most `tolerance` is not splatted anew.
-        top: (labels,) is filled with the largest Q.
-        out: (labels, n) is filled with Q where it is not empty, in place of splatting.
+        waiting, splatted: (labels, m) what the sums hold before and after; Q that differs by at most `tolerance` is not
+            splatted anew. They may be the same array.
+        out: (labels, m) is filled with Q where it is not empty, in place of splatting.
 
     Returns:
         Number of pixels splatted.
     """
-    labels, n = advantage.shape
+    labels, m = np.uint64(advantage.shape[0]), np.uint64(advantage.shape[1])
     groups = values1.shape[0]
-    group_block = lanes_of(zero) * np.uint64(BLOCK)
+    group_block = lanes_of(zero) * _BLOCK
     planes = np.zeros(groups * np.int64(group_block), np.float32)
-    base = np.empty(BLOCK, np.float32)
-    most = np.empty(BLOCK, np.float32)
+    near1 = np.empty(BLOCK * corner1.shape[1] * np.int64(lanes_of(zero)), np.float32)
+    near2 = np.empty(BLOCK * corner2.shape[1] * np.int64(lanes_of(zero)), np.float32)
+    top_lanes = np.empty(advantage.shape[0] * 8, np.float32)
     change = np.empty(BLOCK, np.float32)
     wanted = np.empty(BLOCK, np.bool_)
-    top[:] = 0
+    flat_advantage, flat_out = advantage.reshape(-1), out.reshape(-1)
+    flat_waiting, flat_splatted = waiting.reshape(-1), splatted.reshape(-1)
+    same = waiting.ctypes.data == splatted.ctypes.data
+    wide = zeros8()
+    w1, w2 = weights[0], weights[1]
+    if not started:
+        w1, w2 = np.float32(0), np.float32(0)
     count = 0
-    for first in range(0, n, BLOCK):
-        size = min(BLOCK, n - first)
+    for tile in range(np.uint64(room.size)):
+        first = tile * _BLOCK
+        if room[tile] >= 0:
+            if out.size > 0:
+                for k in range(labels):
+                    o = k * m + first
+                    for v in range(_BLOCK // np.uint64(8)):
+                        at = o + v * np.uint64(8)
+                        store(flat_out, at, load(flat_waiting, at, wide))
+            continue
+        points1 = touched1[touched_starts1[tile] : touched_starts1[tile + 1]]
+        points2 = touched2[touched_starts2[tile] : touched_starts2[tile + 1]]
         if started:
             for g in range(groups):
                 at = np.uint64(g) * group_block
-                _slice_block(
-                    zero, values1[g], index1, weight1, factor1, values2[g], index2, weight2, factor2,
-                    first, size, planes, at,
+                _fetch(zero, values1[g], points1, near1)
+                _fetch(zero, values2[g], points2, near2)
+                _slice_tile(
+                    zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, weights, tile,
+                    planes, at,
                 )  # fmt: skip
-        change[:] = 0
-        # Message of the base label: the total less the others'.
-        w1, w2 = weights[0], weights[1]
-        if not started:
-            base[:] = 0
-            planes[: labels * BLOCK] = 0
-        elif symmetric:
-            total1, total2 = total[0, first : first + size], total[1, first : first + size]
-            for b in range(size):
-                base[b] = w1 * total1[b] + w2 * total2[b]
         else:
-            base[:] = w1 + w2
-        for k in range(labels):
-            row = planes[k * BLOCK : k * BLOCK + size]
-            for b in range(size):
-                base[b] -= row[b]
-        most[:] = 0  # the base's own exponent
-        for k in range(labels):
-            row = planes[k * BLOCK : k * BLOCK + size]
-            ahead = advantage[k, first : first + size]
-            for b in range(size):
-                row[b] += ahead[b] - base[b]
-                most[b] = max(most[b], row[b])
-        for b in range(size):
-            base[b] = exp_negative(-most[b])
-        for k in range(labels):
-            row = planes[k * BLOCK : k * BLOCK + size]
-            for b in range(size):
-                row[b] = exp_negative(row[b] - most[b])
-                base[b] += row[b]
-        for b in range(size):
-            base[b] = np.float32(1) / base[b]
-        for k in range(labels):
-            row = planes[k * BLOCK : k * BLOCK + size]
-            before = splatted[k, first : first + size]
-            largest = np.float32(0)
-            for b in range(size):
-                row[b] *= base[b]
-                largest = max(largest, row[b])
-                change[b] = max(change[b], abs(row[b] - before[b]))
-            top[k] = max(top[k], largest)
+            planes[:] = 0
+        odds = _softmax_tile(
+            planes, flat_advantage, flat_waiting, labels, m, first, total[0], total[1], w1, w2, symmetric, tops[tile],
+            top_lanes, change,
+        )  # fmt: skip
+        room[tile] = _room(tolerance, odds)
         if out.size > 0:
             for k in range(labels):
-                out[k, first : first + size] = planes[k * BLOCK : k * BLOCK + size]
+                for v in range(_BLOCK // np.uint64(8)):
+                    b = v * np.uint64(8)
+                    store(flat_out, k * m + first + b, load(planes, k * _BLOCK + b, wide))
             continue
         here = np.int32(0)
-        for b in range(size):
+        for b in range(BLOCK):
             wanted[b] = change[b] > tolerance
-            here += np.int32(1) if wanted[b] else np.int32(0)
-        if here == 0:
+            here += np.int32(wanted[b])
+        if here == 0 and same:
             continue
         count += here
         for k in range(labels):
-            row = planes[k * BLOCK : k * BLOCK + size]
-            before = splatted[k, first : first + size]
-            for b in range(size):
-                value = row[b]
-                row[b] = value - before[b]
-                before[b] = value if wanted[b] else before[b]
+            for v in range(_BLOCK // np.uint64(8)):
+                b = v * np.uint64(8)
+                q = load(planes, k * _BLOCK + b, wide)
+                before = load(flat_waiting, k * m + first + b, wide)
+                store(planes, k * _BLOCK + b, difference(q, before))
+                kept = where_above(load(change, b, wide), tolerance, q, before)
+                store(flat_splatted, k * m + first + b, kept)
         for g in range(groups):
             at = np.uint64(g) * group_block
-            _splat_block(zero, sums1[g], index1, weight1, first, size, symmetric, factor1, planes, at, wanted)
-            _splat_block(zero, sums2[g], index2, weight2, first, size, symmetric, factor2, planes, at, wanted)
+            near1[: points1.size * np.int64(lanes_of(zero))] = 0
+            near2[: points2.size * np.int64(lanes_of(zero))] = 0
+            _splat_tile(
+                zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, tile, symmetric, planes, at,
+                wanted,
+            )  # fmt: skip
+            _bring(zero, near1, points1, sums1[g])
+            _bring(zero, near2, points2, sums2[g])
     return count
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _blur4(*arguments):
     _blur(zeros4(), *arguments)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _blur8(*arguments):
     _blur(zeros8(), *arguments)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
+def _moves4(*arguments):
+    _moves(zeros4(), *arguments)
+
+
+@compiled()
+def _moves8(*arguments):
+    _moves(zeros8(), *arguments)
+
+
+@compiled()
 def _update4(*arguments):
     return _update(zeros4(), *arguments)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _update8(*arguments):
     return _update(zeros8(), *arguments)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def filter_columns(columns, index, weight, chains, points):
+@compiled(fast=True)
+def filter_columns(columns, corner, weight, touched, touched_starts, chains, runs, points):
     """Splat, blur and slice of 8 columns (n, 8) together, up to a constant factor; (n, 8) float32."""
     zero = zeros8()
     width = lanes_of(zero)
-    n, corners = np.uint64(columns.shape[0]), np.uint64(index.shape[1])
+    corners = np.uint64(corner.shape[1])
     flat = columns.reshape(columns.size)
-    sums = np.zeros((1, points * np.int64(width)), np.float32)
-    values = np.empty_like(sums)
-    splatted = sums[0]
-    for i in range(n):
-        column = load(flat, np.uint64(i) * width, zero)
-        for r in range(corners):
-            o = np.uint64(index[i, np.uint64(r)]) * width
-            store(splatted, o, madd(load(splatted, o, zero), weight[i, np.uint64(r)], column))
-    _blur(zero, sums, np.float32(1), chains, values)
-    blurred = values[0]
+    sums = np.zeros(points * np.int64(width), np.float32)
+    blurred = np.empty_like(sums)
+    for tile in range(np.uint64(corner.shape[0])):
+        here = touched[touched_starts[tile] :]
+        for b in range(_BLOCK):
+            column = load(flat, (tile * _BLOCK + b) * width, zero)
+            for r in range(corners):
+                o = np.uint64(here[corner[tile, r, b]]) * width
+                store(sums, o, madd(load(sums, o, zero), weight[tile, r, b], column))
+    _blur(zero, sums, chains, runs, blurred)
     out = np.empty(columns.size, np.float32)
-    for i in range(n):
-        total = zero
-        for r in range(corners):
-            o = np.uint64(index[i, np.uint64(r)]) * width
-            total = madd(total, weight[i, np.uint64(r)], load(blurred, o, zero))
-        store(out, np.uint64(i) * width, total)
+    for tile in range(np.uint64(corner.shape[0])):
+        here = touched[touched_starts[tile] :]
+        for b in range(_BLOCK):
+            total = zero
+            for r in range(corners):
+                value = load(blurred, np.uint64(here[corner[tile, r, b]]) * width, zero)
+                total = madd(total, weight[tile, r, b], value)
+            store(out, (tile * _BLOCK + b) * width, total)
     return out.reshape(columns.shape)
 
 
-def kernels_of(lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Compiled kernels (blur, update) for values in vectors of 4 or 8 lanes; arguments as `_blur`, `_update`."""
-    return {4: (_blur4, _update4), 8: (_blur8, _update8)}[lanes]
+class Kernels(NamedTuple):
+    """Compiled kernels for values in vectors of one width; arguments as `_blur`, `_moves`, `_update`."""
+
+    blur: Callable[..., None]
+    moves: Callable[..., None]
+    update: Callable[..., int]
 
 
-@njit(nogil=True, cache=True)
-def to_labels(planes, column_labels, base, labels):
-    """First label of largest Q, from planes (columns, n) of all labels but the base; column label -1 is no label."""
-    for i in range(planes.shape[1]):
+def kernels_of(lanes: int) -> Kernels:
+    """The kernels for vectors of 4 or 8 lanes."""
+    return {4: Kernels(_blur4, _moves4, _update4), 8: Kernels(_blur8, _moves8, _update8)}[lanes]
+
+
+@compiled()
+def to_labels(planes, column_labels, base, place, labels):
+    """First label of largest Q, from planes (columns, n) of all labels but the base; column label -1 is no label.
+
+    Pixel p of the row-major labels stands at place[p] of the planes.
+    """
+    for p in range(labels.size):
+        i = place[p]
         rest = np.float32(1)
         for c in range(planes.shape[0]):
             rest -= planes[c, i]
@@ -356,12 +604,12 @@ def to_labels(planes, column_labels, base, labels):
             q = planes[c, i]
             if k >= 0 and (q > largest or (q == largest and k < best)):
                 best, largest = k, q
-        labels[i] = best
+        labels[p] = best
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
-def to_marginals(planes, column_labels, base, unary, log_sum, q):
-    """Fill q (L+1, n) from planes (columns, n) of all labels but the base.
+@compiled(fast=True)
+def to_marginals(planes, column_labels, base, unary, smallest, place, q):
+    """Fill q (L+1, n) from planes of all labels but the base, where pixel p stands at place[p].
 
     What a column of merged labels (-1) has is shared among the labels without a column by softmax(-U).
     """
@@ -378,29 +626,30 @@ def to_marginals(planes, column_labels, base, unary, log_sum, q):
             merged = c
     for first in range(0, n, _ROW):
         size = min(_ROW, n - first)
+        places = place[first : first + size]
         left[:] = 1
         for c in range(planes.shape[0]):
-            plane = planes[c, first : first + size]
+            plane = planes[c]
             for b in range(size):
-                left[b] -= plane[b]
+                left[b] -= plane[places[b]]
             if column_labels[c] >= 0:
                 result = q[column_labels[c], first : first + size]
                 for b in range(size):
-                    result[b] = plane[b]
+                    result[b] = plane[places[b]]
         result = q[base, first : first + size]
         for b in range(size):
             result[b] = max(left[b], np.float32(0))
         if merged >= 0:
-            plane, normal = planes[merged, first : first + size], log_sum[first : first + size]
+            plane, low = planes[merged], smallest[first : first + size]
             share[:] = np.float32(1e-37)
             for k in range(labels):
                 if not has_column[k]:
                     energy, result = unary[k, first : first + size], q[k, first : first + size]
                     for b in range(size):
-                        result[b] = exp_negative(min(normal[b] - energy[b], np.float32(0)))
+                        result[b] = exp_negative(low[b] - energy[b])
                         share[b] += result[b]
             for b in range(size):
-                share[b] = plane[b] / share[b]
+                share[b] = plane[places[b]] / share[b]
             for k in range(labels):
                 if not has_column[k]:
                     result = q[k, first : first + size]

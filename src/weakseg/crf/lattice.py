@@ -10,43 +10,77 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from weakseg.crf.compiled import compiled
+from weakseg.crf.tiles import BLOCK, Tiles, tiles
 from weakseg.errors import WeaksegError
 
 _KEY_BITS = 62
+# Whole numbers up to here are exact in float32.
+_WIDEST = 2**24
+# Entries of the table of one tile's keys: more than twice what a tile can have.
+_HERE_BITS = 10
+# Chains of so many points or more are not sorted by length.
+_LONG = 32
 
 
 @dataclass(frozen=True)
 class Lattice:
     """Splat, blur and slice of one Gaussian kernel over the n pixels of an image, d features a pixel.
 
+    Pixels stand in the order of `tiles`, m places; those without a pixel have no weight.
+
     Attributes:
-        index: (n, d+1) uint32, the lattice points of each pixel, in order of first use.
-        weight: (n, d+1) float32, barycentric weights; rows sum to 1.
-        chains: int32, lattice points along the d+1 blur axes, neighbour after neighbour, axis after axis; the last of a
-            chain is stored as its complement (~i). Points without a neighbour along an axis are not listed.
-        points: number of lattice points.
-        mass: (n,) float32, `filter` of ones.
+        tiles: order of the pixels.
+        corner: (tiles, d+1, BLOCK) uint16, the lattice points of each pixel as places in what its tile touches.
+        weight: (tiles, d+1, BLOCK) float32, barycentric weights, which sum to 1 for a pixel.
+        touched: int32, the lattice points of each tile's pixels, each once, tile after tile; points are numbered in
+            order of first use.
+        touched_starts: (tiles + 1,) int64, where those of each tile start, and their number.
+        chains: int32, lattice points along the d+1 blur axes, neighbour after neighbour, axis after axis. Points
+            without a neighbour along an axis are not listed.
+        runs: (runs, 2) int32, how many chains of which length follow one another: (length, chains).
+        mass: (m,) float32, the filter of ones.
+        point_mass: (points,) float32, the same before slicing: `mass` is its mean over a pixel's corners.
     """
 
-    index: np.ndarray
+    tiles: Tiles
+    corner: np.ndarray
     weight: np.ndarray
+    touched: np.ndarray
+    touched_starts: np.ndarray
     chains: np.ndarray
-    points: int
+    runs: np.ndarray
     mass: np.ndarray
+    point_mass: np.ndarray
+
+    @property
+    def points(self) -> int:
+        """Number of lattice points."""
+        return self.point_mass.size
 
     def filter(self, column: np.ndarray) -> np.ndarray:
-        """The kernel's filter of one column, (n,) float32 -> (n,) float32, up to a constant factor."""
-        return kernels_of(self.index.shape[1] - 1)[2](self.index, self.weight, self.chains, self.points, column)
+        """The kernel's filter of one column of pixels in row-major order, (n,) float32, up to a constant factor."""
+        kernels = kernels_of(self.corner.shape[1] - 1)
+        places = self.corner, self.weight, self.touched, self.touched_starts
+        values = kernels.splat(*places, self.points, column[self.tiles.order])
+        blur_column(values, self.chains, self.runs)
+        return self.tiles.back(kernels.slice(*places, values))
+
+    def factor(self, normalization: str) -> np.ndarray:
+        """What a filter is normalised with, (m,) float32: 1 / mass after filtering, 1 / sqrt(mass) before and after."""
+        # pydensecrf's guard against division by zero; a pixel's own weight keeps the mass well above it.
+        mass = self.mass + np.float32(1e-20)
+        return 1 / (np.sqrt(mass) if normalization == "symmetric" else mass)
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes."""
-        return self.index.nbytes + self.weight.nbytes + self.chains.nbytes + self.mass.nbytes
+        """Memory in bytes, without the tiles, which images of a size share."""
+        arrays = (self.corner, self.weight, self.touched, self.chains, self.runs, self.mass, self.point_mass)
+        return sum(array.nbytes for array in arrays)
 
 
 def bilateral_lattice(image: np.ndarray, sigma_xy: float, sigma_rgb: float) -> Lattice:
@@ -121,16 +155,23 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     scale = feature_scale(sigmas)
     low, high = np.zeros(dimension), np.array([width - 1, height - 1] + [0] * (dimension - 2), dtype=np.float64)
     if dimension > 2:
-        colours = channels.reshape(-1, dimension - 2)
-        low[2:], high[2:] = colours.min(0), colours.max(0)
+        for k in range(2, dimension):
+            low[k], high[k] = _range(channels[:, :, k - 2])
     lowest, shifts = key_layout(low, high, scale)
-    index = np.empty((height * width, dimension + 1), dtype=np.uint32)
-    weight = np.empty((height * width, dimension + 1), dtype=np.float32)
-    embed, link, filter_column = kernels_of(dimension)
-    keys, table_keys, table_points = embed(channels, scale, lowest, shifts, index, weight)
-    chains = link(keys, table_keys, table_points, shifts)
-    mass = filter_column(index, weight, chains, len(keys), np.ones(height * width, dtype=np.float32))
-    return Lattice(index, weight, chains, len(keys), mass)
+    order = tiles(height, width)
+    corner = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.uint16)
+    weight = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.float32)
+    touched_starts = np.empty(order.sizes.size + 1, dtype=np.int64)
+    kernels = kernels_of(dimension)
+    keys, table, touched = kernels.embed(
+        channels.reshape(-1), width, order.order, order.sizes, scale, lowest, shifts, corner, weight, touched_starts
+    )
+    chains, runs = kernels.link(keys, table, shifts)
+    places = corner, weight, touched, touched_starts
+    point_mass = kernels.splat(*places, len(keys), np.ones(order.order.size, dtype=np.float32))
+    blur_column(point_mass, chains, runs)
+    mass = kernels.slice(*places, point_mass)
+    return Lattice(order, corner, weight, touched, touched_starts, chains, runs, mass, point_mass)
 
 
 def feature_scale(sigmas: tuple[float, ...]) -> np.ndarray:
@@ -161,6 +202,7 @@ def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np
     low, high = low * scale, high * scale
     # elevated[j] = sum of later scaled features - j * (feature j - 1): an interval by the signs.
     lowest, shifts, shift = np.empty(d, dtype=np.int64), np.empty(d, dtype=np.int64), 3
+    widest = 0.0
     for j in range(d):
         smallest = low[j:].sum() - (j * high[j - 1] if j else 0)
         largest = high[j:].sum() - (j * low[j - 1] if j else 0)
@@ -168,142 +210,187 @@ def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np
         quotients = math.ceil(largest / (d + 1)) + 4 - lowest[j]
         shifts[j] = shift
         shift += int(quotients).bit_length()
-    if shift > _KEY_BITS:
+        widest = max(widest, abs(smallest), abs(largest))
+    if shift > _KEY_BITS or widest > _WIDEST:
         raise WeaksegError("CRF: a sigma is too small for this image (its lattice has more cells than keys)")
     return lowest, shifts
 
 
+class Kernels(NamedTuple):
+    """Compiled kernels for one number of features."""
+
+    embed: Callable[..., Any]
+    link: Callable[..., Any]
+    splat: Callable[..., Any]
+    slice: Callable[..., Any]
+
+
 @lru_cache
-def kernels_of(dimension: int) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """Compiled kernels (embed, link, filter_column) for d features; d is a constant in them."""
+def kernels_of(dimension: int) -> Kernels:
+    """Compiled kernels for d features; d is a constant in them."""
     d = dimension
     corners = d + 1
 
-    @njit(nogil=True, cache=True)
-    def embed(channels, scale, lowest, shifts, index, weight):
-        """Fill index and weight; return the packed key of each lattice point and the hash table."""
-        height, width = channels.shape[0], channels.shape[1]
-        table_bits = 16
-        mask = np.int64((1 << table_bits) - 1)
-        table_keys = np.empty(1 << table_bits, np.int64)
-        table_points = np.full(1 << table_bits, -1, np.int32)
-        keys = np.empty(height * width * corners + 1, np.int64)
+    @compiled()
+    def embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight, touched_starts):
+        """Fill corner, weight and touched_starts; return the points' keys, their hash table, what tiles touch."""
+        colours = d - 2
+        table = np.full(1 << 14, -1, np.int32)
+        keys = np.empty(4096, np.int64)
+        touched = np.empty(4096, np.int32)
         points = 0
-        step = np.empty(d, np.int64)
-        for j in range(d):
-            step[j] = np.int64(1) << shifts[j]
-        elevated = np.empty(corners, np.float32)
-        rounded = np.empty(corners, np.int64)
-        rank = np.empty(corners, np.int64)
-        owner = np.empty(corners, np.int64)
-        offset = np.empty(corners, np.float32)
-        bary = np.empty(corners + 1, np.float32)
-        last_keys = np.full(corners, -1, np.int64)
-        last_points = np.zeros(corners, np.int64)
+        listed = 0
+        features = np.zeros((d, BLOCK), np.float32)
+        total = np.empty(BLOCK, np.float32)
+        all_keys = np.empty((corners, BLOCK), np.int64)
+        elevated = np.empty((corners, BLOCK), np.float32)
+        rounded = np.empty((corners, BLOCK), np.float32)
+        offset = np.empty((corners, BLOCK), np.float32)
+        rank = np.empty((corners, BLOCK), np.int32)
+        by_rank = np.empty((corners, BLOCK), np.float32)
+        here_keys = np.empty(1 << _HERE_BITS, np.int64)
+        here_places = np.empty(1 << _HERE_BITS, np.uint16)
+        new_keys = np.empty(BLOCK * corners, np.int64)
         down = np.float32(1.0) / np.float32(corners)
-        pixel = 0
-        for y in range(height):
-            for x in range(width):
-                # Elevate onto the hyperplane of coordinates that sum to zero.
-                total = np.float32(0)
-                for j in range(d, 0, -1):
-                    if j == 1:
-                        feature = np.float32(x) * scale[0]
-                    elif j == 2:
-                        feature = np.float32(y) * scale[1]
-                    else:
-                        feature = np.float32(channels[y, x, j - 3]) * scale[j - 1]
-                    elevated[j] = total - np.float32(j) * feature
-                    total += feature
-                elevated[0] = total
-                # Nearest point of remainder 0, coordinate by coordinate.
-                excess = 0
-                for j in range(corners):
-                    value = elevated[j] * down
+        up = np.float32(corners)
+        for tile in range(sizes.size):
+            first = tile * BLOCK
+            size = np.int64(sizes[tile])
+            touched_starts[tile] = listed
+            for b in range(size):
+                i = order[first + b]
+                y = i // np.uint32(width)
+                features[0, b] = np.float32(i - y * np.uint32(width)) * scale[0]
+                features[1, b] = np.float32(y) * scale[1]
+                for c in range(colours):
+                    features[2 + c, b] = np.float32(channels[np.int64(i) * colours + c]) * scale[2 + c]
+            # Elevate onto the hyperplane of coordinates that sum to zero.
+            total[:] = 0
+            for j in range(d, 0, -1):
+                feature, high = features[j - 1], elevated[j]
+                for b in range(BLOCK):
+                    high[b] = total[b] - np.float32(j) * feature[b]
+                    total[b] += feature[b]
+            elevated[0] = total
+            # Nearest point of remainder 0, coordinate by coordinate; `total` holds the excess of the sum.
+            total[:] = 0
+            for j in range(corners):
+                high, whole = elevated[j], rounded[j]
+                for b in range(BLOCK):
+                    value = high[b] * down
                     above = np.ceil(value)
                     below = np.floor(value)
-                    nearest = above if above * corners - elevated[j] < elevated[j] - below * corners else below
-                    rounded[j] = np.int64(nearest)
-                    excess += rounded[j]
-                    offset[j] = elevated[j] - np.float32(rounded[j] * corners)
-                    rank[j] = 0
-                for i in range(d):
-                    for j in range(i + 1, corners):
-                        less = np.int64(offset[i] < offset[j])
-                        rank[i] += less
-                        rank[j] += 1 - less
-                # Bring the point back onto the hyperplane.
-                if excess > 0:
-                    for j in range(corners):
-                        if rank[j] >= corners - excess:
-                            rounded[j] -= 1
-                            rank[j] += excess - corners
-                        else:
-                            rank[j] += excess
-                elif excess < 0:
-                    for j in range(corners):
-                        if rank[j] < -excess:
-                            rounded[j] += 1
-                            rank[j] += corners + excess
-                        else:
-                            rank[j] += excess
-                for j in range(corners + 1):
-                    bary[j] = 0
+                    nearest = above if above * up - high[b] < high[b] - below * up else below
+                    whole[b] = nearest
+                    total[b] += nearest
+                    offset[j, b] = high[b] - nearest * up
+            rank[:] = 0
+            for i in range(d):
+                one, rank_one = offset[i], rank[i]
+                for j in range(i + 1, corners):
+                    other, rank_other = offset[j], rank[j]
+                    for b in range(BLOCK):
+                        less = np.int32(one[b] < other[b])
+                        rank_one[b] += less
+                        rank_other[b] += np.int32(1) - less
+            # Bring the point back onto the hyperplane, then leave each coordinate's distance in `offset`.
+            first_key = all_keys[0]
+            first_key[:] = 0
+            for j in range(corners):
+                high, whole, place, rest = elevated[j], rounded[j], rank[j], offset[j]
+                for b in range(BLOCK):
+                    moved = place[b] + np.int32(total[b])
+                    wrap = np.int32(moved < 0) - np.int32(moved > d)
+                    place[b] = moved + wrap * np.int32(corners)
+                    nearest = whole[b] + np.float32(wrap)
+                    whole[b] = nearest
+                    rest[b] = (high[b] - nearest * up) * down
+                if j < d:
+                    lowest_j, shift = lowest[j], shifts[j]
+                    for b in range(BLOCK):
+                        first_key[b] += (np.int64(np.int32(whole[b])) - lowest_j) << shift
+            # Barycentric weights are differences of these distances in the order of ranks, the last with the first; the
+            # corner of remainder r lowers the coordinate whose rank is d + 1 - r.
+            by_rank[:] = 0
+            for m in range(corners):
+                sorted_m = by_rank[m]
                 for j in range(corners):
-                    value = (elevated[j] - np.float32(rounded[j] * corners)) * down
-                    bary[d - rank[j]] += value
-                    bary[corners - rank[j]] -= value
-                    owner[rank[j]] = j
-                bary[0] += np.float32(1) + bary[corners]
-                # Keys of the simplex: the corner of remainder r lowers the coordinate whose rank is d + 1 - r.
-                key = np.int64(0)
-                for j in range(d):
-                    key += (rounded[j] - lowest[j]) << shifts[j]
-                for r in range(corners):
-                    if r > 0:
-                        key += 1
-                        lowered = owner[corners - r]
-                        if lowered < d:
-                            key -= step[lowered]
-                    if key != last_keys[r]:
-                        slot = _slot(key, mask)
-                        while table_points[slot] >= 0 and table_keys[slot] != key:
-                            slot = (slot + 1) & mask
-                        if table_points[slot] < 0:
-                            table_keys[slot] = key
-                            table_points[slot] = points
-                            keys[points] = key
-                            points += 1
-                        last_keys[r] = key
-                        last_points[r] = table_points[slot]
-                    index[pixel, r] = last_points[r]
-                    weight[pixel, r] = bary[r]
-                pixel += 1
-                if 2 * (points + corners) > mask:
-                    table_bits += 2
-                    mask = np.int64((1 << table_bits) - 1)
-                    table_keys = np.empty(1 << table_bits, np.int64)
-                    table_points = np.full(1 << table_bits, -1, np.int32)
-                    for p in range(points):
-                        slot = _slot(keys[p], mask)
-                        while table_points[slot] >= 0:
-                            slot = (slot + 1) & mask
-                        table_keys[slot] = keys[p]
-                        table_points[slot] = p
-        return keys[:points].copy(), table_keys, table_points
+                    place, rest = rank[j], offset[j]
+                    for b in range(BLOCK):
+                        sorted_m[b] += rest[b] if place[b] == m else np.float32(0)
+            for r in range(corners):
+                one, other, share, key = by_rank[d - r], by_rank[(corners - r) % corners], weight[tile, r], all_keys[r]
+                more = np.float32(1) if r == 0 else np.float32(0)
+                for b in range(BLOCK):
+                    share[b] = one[b] + (more - other[b])
+                if r > 0:
+                    previous, m = all_keys[r - 1], np.int32(corners - r)
+                    for b in range(BLOCK):
+                        key[b] = previous[b] + 1
+                    for j in range(d):
+                        place, step = rank[j], np.int64(1) << shifts[j]
+                        for b in range(BLOCK):
+                            key[b] -= step if place[b] == m else np.int64(0)
+                weight[tile, r, size:] = 0
+                corner[tile, r, size:] = 0
+            # Number the tile's keys in a small table that stays in the first cache.
+            here_keys[:] = -1
+            found = 0
+            for r in range(corners):
+                last = np.int64(-1)
+                number = np.uint16(0)
+                for b in range(size):
+                    key = all_keys[r, b]
+                    if key != last:
+                        last = key
+                        entry = _hash(key) >> np.uint64(64 - _HERE_BITS)
+                        while here_keys[entry] != key and here_keys[entry] >= 0:
+                            entry = (entry + np.uint64(1)) & np.uint64((1 << _HERE_BITS) - 1)
+                        if here_keys[entry] < 0:
+                            here_keys[entry] = key
+                            here_places[entry] = found
+                            new_keys[found] = key
+                            found += 1
+                        number = here_places[entry]
+                    corner[tile, r, b] = number
+            # Then find those in the whole table, whose memory is slow: one after the other, with nothing in between.
+            if listed + found > touched.size:
+                touched = _longer(touched)
+            for f in range(found):
+                entry = _find(table, keys, new_keys[f])
+                point = table[entry]
+                if point < 0:
+                    point = np.int32(points)
+                    if points == keys.size:
+                        keys = _longer(keys)
+                    table[entry] = point
+                    keys[points] = new_keys[f]
+                    points += 1
+                touched[listed + f] = point
+            listed += found
+            if 2 * (points + BLOCK * corners) > table.size:
+                table = np.full(2 * table.size, -1, np.int32)
+                for p in range(points):
+                    table[_find(table, keys, keys[p])] = p
+        touched_starts[sizes.size] = listed
+        return keys[:points].copy(), table, touched[:listed].copy()
 
-    @njit(nogil=True, cache=True)
-    def link(keys, table_keys, table_points, shifts):
-        """Chains of neighbours along the d+1 axes; see `Lattice.chains`."""
+    @compiled()
+    def link(keys, table, shifts):
+        """Chains of neighbours along the d+1 axes, and their runs; see `Lattice.chains`."""
         points = keys.size
-        mask = np.int64(table_keys.size - 1)
         chains = np.empty(points * corners, np.int32)
+        runs = np.empty((64, 2), np.int32)
         following = np.empty(points, np.int32)
         has_previous = np.empty(points, np.bool_)
+        walked = np.empty(points, np.int32)
+        begins = np.empty(points // 2 + 1, np.int32)
+        place = np.empty(_LONG, np.int64)
         everywhere = np.int64(0)
         for j in range(d):
             everywhere += np.int64(1) << shifts[j]
         used = 0
+        run = 0
         for axis in range(corners):
             along = np.int64(1) << shifts[axis] if axis < d else np.int64(0)
             has_previous[:] = False
@@ -311,68 +398,127 @@ def kernels_of(dimension: int) -> tuple[Callable[..., Any], Callable[..., Any], 
                 # All coordinates one less, that of the axis d more; a remainder of 0 wraps to d.
                 key = keys[p]
                 key += along - 1 if key & 7 else along - everywhere + d
-                slot = _slot(key, mask)
-                while table_points[slot] >= 0 and table_keys[slot] != key:
-                    slot = (slot + 1) & mask
-                neighbour = table_points[slot]
+                neighbour = table[_find(table, keys, key)]
                 following[p] = neighbour
                 if neighbour >= 0:
                     has_previous[neighbour] = True
+            count = 0
+            end = 0
+            place[:] = 0
             for p in range(points):
                 if following[p] >= 0 and not has_previous[p]:
+                    begins[count] = end
                     here = np.int32(p)
-                    while following[here] >= 0:
-                        chains[used] = here
-                        used += 1
+                    while here >= 0:
+                        walked[end] = here
+                        end += 1
                         here = following[here]
-                    chains[used] = ~here
-                    used += 1
-        return chains[:used].copy()
+                    length = end - begins[count]
+                    if length < _LONG:
+                        place[length] += 1
+                    count += 1
+            begins[count] = end
+            # Short chains stand by length, long ones each for themselves.
+            if run + _LONG + count > runs.shape[0]:
+                more = np.empty((run + _LONG + count, 2), np.int32)
+                more[:run] = runs[:run]
+                runs = more
+            at = used
+            for length in range(2, _LONG):
+                if place[length] > 0:
+                    runs[run] = length, place[length]
+                    run += 1
+                place[length], at = at, at + length * place[length]
+            for c in range(count):
+                length = begins[c + 1] - begins[c]
+                if length < _LONG:
+                    to = place[length]
+                    place[length] += length
+                else:
+                    to = at
+                    at += length
+                    runs[run] = length, 1
+                    run += 1
+                for k in range(length):
+                    chains[to + k] = walked[begins[c] + k]
+            used = at
+        return chains[:used].copy(), runs[:run].copy()
 
-    @njit(nogil=True, cache=True)
-    def filter_column(index, weight, chains, points, column):
-        """Splat, blur and slice of a column (n,) float32."""
+    @compiled()
+    def splat(corner, weight, touched, touched_starts, points, column):
+        """Sums of a column (m,) float32 at the lattice points, (points,)."""
         values = np.zeros(points, np.float32)
-        for i in range(index.shape[0]):
+        for tile in range(corner.shape[0]):
+            here = touched[touched_starts[tile] :]
             for r in range(corners):
-                values[index[i, r]] += weight[i, r] * column[i]
-        blur_column(values, chains)
-        result = np.empty(index.shape[0], np.float32)
-        for i in range(index.shape[0]):
-            total = np.float32(0)
+                for b in range(BLOCK):
+                    values[here[corner[tile, r, b]]] += weight[tile, r, b] * column[tile * BLOCK + b]
+        return values
+
+    @compiled()
+    def slice_(corner, weight, touched, touched_starts, values):
+        """Values of the lattice points (points,) at the pixels, (m,)."""
+        result = np.zeros(corner.shape[0] * BLOCK, np.float32)
+        for tile in range(corner.shape[0]):
+            here = touched[touched_starts[tile] :]
             for r in range(corners):
-                total += weight[i, r] * values[index[i, r]]
-            result[i] = total
+                for b in range(BLOCK):
+                    result[tile * BLOCK + b] += weight[tile, r, b] * values[here[corner[tile, r, b]]]
         return result
 
-    return embed, link, filter_column
+    return Kernels(embed, link, splat, slice_)
 
 
-@njit(nogil=True, cache=True)
-def _slot(key, mask):
-    """Slot of a key in a table of mask + 1 entries (Fibonacci hashing)."""
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)) & mask
+@compiled()
+def _hash(key):
+    """Fibonacci hashing; the upper bits are the good ones."""
+    return np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
 
 
-@njit(nogil=True, cache=True)
-def blur_column(values, chains):
+@compiled()
+def _find(table, keys, key):
+    """Entry of a key in the table of points, or the free one (-1) where it belongs."""
+    mask = np.uint64(table.size - 1)
+    entry = (_hash(key) >> np.uint64(33)) & mask
+    while table[entry] >= 0 and keys[table[entry]] != key:
+        entry = (entry + np.uint64(1)) & mask
+    return entry
+
+
+@compiled()
+def _range(channel):
+    """Lowest and highest value of a channel (H, W)."""
+    low, high = channel[0, 0], channel[0, 0]
+    for y in range(channel.shape[0]):
+        for x in range(channel.shape[1]):
+            low, high = min(low, channel[y, x]), max(high, channel[y, x])
+    return low, high
+
+
+@compiled()
+def _longer(array):
+    """The array with twice the room."""
+    result = np.empty(2 * array.size, array.dtype)
+    result[: array.size] = array
+    return result
+
+
+@compiled()
+def blur_column(values, chains, runs):
     """Blur one column in place: 1/2, 1, 1/2 along each chain (constant factors cancel in the normalisation)."""
     half = np.float32(0.5)
     p = 0
-    while p < chains.size:
-        here = np.int64(chains[p])
-        previous = np.float32(0)
-        current = values[here]
-        last = False
-        while not last:
-            p += 1
-            coded = np.int64(chains[p])
-            last = coded < 0
-            neighbour = ~coded if last else coded
-            following = values[neighbour]
-            values[here] = current + half * (previous + following)
-            previous = current
-            current = following
-            here = neighbour
-        values[here] = current + half * previous
-        p += 1
+    for run in range(runs.shape[0]):
+        for _ in range(runs[run, 1]):
+            here = chains[p]
+            previous = np.float32(0)
+            current = values[here]
+            for k in range(1, runs[run, 0]):
+                neighbour = chains[p + k]
+                following = values[neighbour]
+                values[here] = current + half * (previous + following)
+                previous = current
+                current = following
+                here = neighbour
+            values[here] = current + half * previous
+            p += runs[run, 0]

@@ -1,7 +1,7 @@
 """Mean field with a general compatibility matrix, on the lattices of the fast engine.
 
-Under a Potts model much can be left out (`weakseg.crf.fast`); with a matrix every label's message enters every other's,
-so all labels are filtered in each update.
+Under a Potts model much can be left out (`weakseg.crf.savings`); with a matrix every label's message enters every
+other's, so all labels are filtered in each update.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from weakseg.crf.kernels import filter_columns
 from weakseg.crf.lattice import Lattice, Lattices
 from weakseg.crf.params import CRFParams
+from weakseg.crf.tiles import tiles
 
 LANES = 8
 """Labels that are filtered together."""
@@ -37,7 +38,8 @@ def mean_field_matrix(
         Q, (L+1, H, W) float32.
     """
     labels = len(unary)
-    energy = np.ascontiguousarray(unary.reshape(labels, -1))
+    order = tiles(*unary.shape[1:])
+    energy = unary.reshape(labels, -1)[:, order.order]
     mu = compatibility.astype(np.float32)
     pairs = [
         (np.float32(params.w), lattices.bilateral(params.sigma_xy, params.sigma_rgb)),
@@ -49,21 +51,22 @@ def mean_field_matrix(
         for weight, lattice in pairs:
             message += weight * _filtered(q, lattice, normalization)
         q = _softmax(-energy - mu @ message)
-    return q.reshape(unary.shape)
+    return order.back(q).reshape(unary.shape)
 
 
 def _filtered(q: np.ndarray, lattice: Lattice, normalization: str) -> np.ndarray:
     """The kernel's normalised filter of each label's plane, (L+1, n)."""
-    # pydensecrf's guard against division by zero; a pixel's own weight keeps the mass well above it.
-    mass = lattice.mass + np.float32(1e-20)
     symmetric = normalization == "symmetric"
-    factor = 1 / np.sqrt(mass) if symmetric else 1 / mass
+    factor = lattice.factor(normalization)
     out = np.empty_like(q)
     for first in range(0, len(q), LANES):
         planes = q[first : first + LANES]
         columns = np.zeros((q.shape[1], LANES), dtype=np.float32)
         columns[:, : len(planes)] = (planes * factor if symmetric else planes).T
-        found = filter_columns(columns, lattice.index, lattice.weight, lattice.chains, lattice.points)
+        found = filter_columns(
+            columns, lattice.corner, lattice.weight, lattice.touched, lattice.touched_starts,
+            lattice.chains, lattice.runs, lattice.points,
+        )  # fmt: skip
         out[first : first + LANES] = found[:, : len(planes)].T * factor
     return out
 

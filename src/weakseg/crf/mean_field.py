@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     # the engine is compiled on first use, which an import must not wait for
-    from weakseg.crf.fast import Marginals, Savings
+    from weakseg.crf.fast import Marginals
+    from weakseg.crf.savings import Savings
 
 Backend = Literal["fast", "pydensecrf", "exact"]
 Normalization = Literal["after", "symmetric"]
@@ -46,7 +47,7 @@ def mean_field(
             installed) or `exact` (all pairs, small images).
         normalization: `after` (DeepLab) or `symmetric`.
         compatibility: mu, (L+1, L+1) float, finite and symmetric; None: Potts.
-        savings: what backend `fast` may leave out under a Potts model; None: the default, see `weakseg.crf.fast`.
+        savings: what backend `fast` may leave out under a Potts model; None: the default, see `weakseg.crf.savings`.
 
     Returns:
         Q, (L+1, H, W) float32; sums to 1 over labels. A tensor on the unary's device where that is one.
@@ -61,19 +62,21 @@ def mean_field(
     if not isinstance(unary, np.ndarray):
         return _mean_field_tensors(unary, image, params, iterations, backend, normalization, compatibility)
     _check(unary, image, iterations, normalization)
+    if backend == "fast" and compatibility is None:
+        return next(_fast(unary, image, [params], iterations, normalization, savings))[1].q()
+    _check_finite(unary)
     if backend != "fast":
         function = mean_field_exact if backend == "exact" else mean_field_densecrf
         return function(
             unary, image, params, iterations=iterations, normalization=normalization, compatibility=compatibility
         )
-    if compatibility is not None:
-        from weakseg.crf.lattice import Lattices
-        from weakseg.crf.matrix import mean_field_matrix
+    from weakseg.crf.lattice import Lattices
+    from weakseg.crf.matrix import mean_field_matrix
 
-        return mean_field_matrix(
-            unary, Lattices(image), params, compatibility, iterations=iterations, normalization=normalization
-        )
-    return next(_fast(unary, image, [params], iterations, normalization, savings))[1].q()
+    assert compatibility is not None
+    return mean_field_matrix(
+        unary, Lattices(image), params, compatibility, iterations=iterations, normalization=normalization
+    )
 
 
 def mean_field_grid(
@@ -181,9 +184,13 @@ def _check(unary: np.ndarray, image: np.ndarray, iterations: int, normalization:
         raise WeaksegError(f"CRF: unary must be float32 (L+1, H, W), not empty, got {unary.dtype} {unary.shape}")
     if image.dtype != np.uint8 or image.shape != (*unary.shape[1:], 3):
         raise WeaksegError(f"CRF: image must be uint8 {(*unary.shape[1:], 3)}, got {image.dtype} {image.shape}")
+    _check_options(iterations, normalization)
+
+
+def _check_finite(unary: np.ndarray) -> None:
+    """Refuse values that are not finite; the fast engine finds them itself, as it reads the unary anyway."""
     if not np.isfinite(unary).all():
         raise WeaksegError("CRF: the unary has values that are not finite; clip probabilities before the logarithm")
-    _check_options(iterations, normalization)
 
 
 def _check_options(iterations: int, normalization: str) -> None:

@@ -9,8 +9,10 @@ by the values that a function closes over, and operations made anew in each proc
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 _FAST = ("nnan", "nsz", "contract", "reassoc")
@@ -43,6 +45,16 @@ def as_float(typingctx, bits):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
+
+
+@intrinsic
+def as_bits(typingctx, number):
+    """The 32 bits of a float32, int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
@@ -148,3 +160,148 @@ def scatter(typingctx, array, offset, value):
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, value), generate
+
+
+@intrinsic
+def difference(typingctx, a, b):
+    """The vector a - b."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fsub(arguments[0], arguments[1], flags=_FAST)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def add(typingctx, a, b):
+    """The vector a + b."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(arguments[0], arguments[1], flags=_FAST)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def product(typingctx, a, b):
+    """The vector a * b, lane by lane."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fmul(arguments[0], arguments[1], flags=_FAST)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def quotient(typingctx, a, b):
+    """The vector a / b, lane by lane."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fdiv(arguments[0], arguments[1], flags=_FAST)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def fill(typingctx, scalar, like):
+    """A vector as wide as `like`, every lane the scalar float32."""
+
+    def generate(context, builder, signature, arguments):
+        return _broadcast(builder, arguments[0], signature.return_type.lanes)
+
+    return like(types.float32, like), generate
+
+
+@intrinsic
+def larger(typingctx, a, b):
+    """The larger of a and b, lane by lane."""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "maxnum", arguments)
+
+    return a(a, b), generate
+
+
+@intrinsic
+def where_above(typingctx, value, limit, yes, no):
+    """Lanes of `yes` where `value` is above the scalar limit, of `no` elsewhere."""
+
+    def generate(context, builder, signature, arguments):
+        limits = _broadcast(builder, arguments[1], signature.return_type.lanes)
+        return builder.select(builder.fcmp_ordered(">", arguments[0], limits), arguments[2], arguments[3])
+
+    return yes(value, types.float32, yes, yes), generate
+
+
+@intrinsic
+def exp_of_negative(typingctx, value):
+    """exp of lanes that are 0 or less, to 2 units in the last place; exp(-87) below -87."""
+
+    def generate(context, builder, signature, arguments):
+        lanes = signature.return_type.lanes
+        vector, whole_vector = _llvm(signature.return_type), ir.VectorType(ir.IntType(32), lanes)
+
+        def constant(number: float) -> Any:
+            return ir.Constant(vector, [float(np.float32(number))] * lanes)
+
+        def times_plus(a: Any, b: Any, c: Any) -> Any:
+            return builder.fadd(builder.fmul(a, b, flags=_FAST), c, flags=_FAST)
+
+        x = _call(builder, "maxnum", [arguments[0], constant(-87.0)])
+        # x = whole * log 2 + rest, log 2 in two parts; a polynomial of the rest (Cephes, expf).
+        whole = _call(builder, "floor", [times_plus(x, constant(1.44269504), constant(0.5))])
+        rest = times_plus(whole, constant(-0.693359375), x)
+        rest = times_plus(whole, constant(2.12194440e-4), rest)
+        result = constant(1.9875691500e-4)
+        for factor in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+            result = times_plus(result, rest, constant(factor))
+        result = times_plus(builder.fmul(result, rest, flags=_FAST), rest, builder.fadd(rest, constant(1.0)))
+        exponent = builder.add(builder.fptosi(whole, whole_vector), ir.Constant(whole_vector, [127] * lanes))
+        power = builder.bitcast(builder.shl(exponent, ir.Constant(whole_vector, [23] * lanes)), vector)
+        return builder.fmul(result, power, flags=_FAST)
+
+    return value(value), generate
+
+
+@intrinsic
+def largest_size(typingctx, so_far, value):
+    """Lane by lane the larger of `so_far` and |value|."""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "maxnum", [arguments[0], _call(builder, "fabs", [arguments[1]])])
+
+    return so_far(so_far, value), generate
+
+
+@intrinsic
+def largest_lane(typingctx, value):
+    """The largest lane, float32."""
+
+    def generate(context, builder, signature, arguments):
+        reduce = _declare(builder, "vector.reduce.fmax", ir.FloatType(), arguments[0].type, arguments)
+        return builder.call(reduce, arguments, fastmath=["nnan"])
+
+    return types.float32(value), generate
+
+
+@intrinsic
+def sum_of_lanes(typingctx, value):
+    """The sum of the lanes, float32."""
+
+    def generate(context, builder, signature, arguments):
+        arguments = [ir.Constant(ir.FloatType(), 0.0), arguments[0]]
+        reduce = _declare(builder, "vector.reduce.fadd", ir.FloatType(), arguments[1].type, arguments)
+        return builder.call(reduce, arguments, fastmath=list(_FAST))
+
+    return types.float32(value), generate
+
+
+def _declare(builder: Any, name: str, result: Any, vector: Any, arguments: Any) -> Any:
+    """An operation that LLVM has for vectors of any width."""
+    function = ir.FunctionType(result, [argument.type for argument in arguments])
+    return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{vector.count}f32")
+
+
+def _call(builder: Any, name: str, arguments: Any) -> Any:
+    vector = arguments[0].type
+    return builder.call(_declare(builder, name, vector, vector, arguments), arguments)
