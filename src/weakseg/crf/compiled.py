@@ -23,11 +23,12 @@ def compiled(*, fast: bool = False, inline: bool = False) -> Callable[[Callable[
         options: dict[str, Any] = {"fastmath": FAST} if fast else {}
         if inline:
             return njit(inline="always", **options)(function)
-        before, config.CACHE_DIR = config.CACHE_DIR, _folder(config.CACHE_DIR)
+        before = config.CACHE_DIR  # type: ignore[attr-defined]
+        config.CACHE_DIR = _folder(before)  # type: ignore[attr-defined]
         try:
             return njit(nogil=True, cache=True, **options)(function)
         finally:
-            config.CACHE_DIR = before
+            config.CACHE_DIR = before  # type: ignore[attr-defined]
 
     return compile_kernel
 

@@ -44,7 +44,7 @@ class Marginals:
 
 # Labels that reach this probability somewhere are kept apart at first, and so often more are added where that failed
 # before all are kept apart.
-_APART = 0.3
+_APART = 0.1
 _ATTEMPTS = 4
 # An advantage that leaves no probability, at places without a pixel.
 _NEVER = np.float32(-1e30)

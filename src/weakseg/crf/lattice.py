@@ -7,10 +7,8 @@ of the features and the blur are those of Krähenbühl and Koltun 2011, so that 
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +23,9 @@ _WIDEST = 2**24
 _HERE_BITS = 10
 # Chains of so many points or more are not sorted by length.
 _LONG = 32
+# Keys that are looked up together, and what is found where another key has the entry.
+_BATCH = 256
+_COLLISION = -2
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,10 @@ class Lattice:
 
     def filter(self, column: np.ndarray) -> np.ndarray:
         """The kernel's filter of one column of pixels in row-major order, (n,) float32, up to a constant factor."""
-        kernels = kernels_of(self.corner.shape[1] - 1)
         places = self.corner, self.weight, self.touched, self.touched_starts
-        values = kernels.splat(*places, self.points, column[self.tiles.order])
+        values = _splat(*places, self.points, column[self.tiles.order])
         blur_column(values, self.chains, self.runs)
-        return self.tiles.back(kernels.slice(*places, values))
+        return self.tiles.back(_slice(*places, values))
 
     def factor(self, normalization: str) -> np.ndarray:
         """What a filter is normalised with, (m,) float32: 1 / mass after filtering, 1 / sqrt(mass) before and after."""
@@ -162,15 +162,14 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     corner = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.uint16)
     weight = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.float32)
     touched_starts = np.empty(order.sizes.size + 1, dtype=np.int64)
-    kernels = kernels_of(dimension)
-    keys, table, touched = kernels.embed(
+    keys, table, touched = _embed(
         channels.reshape(-1), width, order.order, order.sizes, scale, lowest, shifts, corner, weight, touched_starts
     )
-    chains, runs = kernels.link(keys, table, shifts)
+    chains, runs = _link(keys, table, shifts)
     places = corner, weight, touched, touched_starts
-    point_mass = kernels.splat(*places, len(keys), np.ones(order.order.size, dtype=np.float32))
+    point_mass = _splat(*places, len(keys), np.ones(order.order.size, dtype=np.float32))
     blur_column(point_mass, chains, runs)
-    mass = kernels.slice(*places, point_mass)
+    mass = _slice(*places, point_mass)
     return Lattice(order, corner, weight, touched, touched_starts, chains, runs, mass, point_mass)
 
 
@@ -216,147 +215,142 @@ def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np
     return lowest, shifts
 
 
-class Kernels(NamedTuple):
-    """Compiled kernels for one number of features."""
-
-    embed: Callable[..., Any]
-    link: Callable[..., Any]
-    splat: Callable[..., Any]
-    slice: Callable[..., Any]
-
-
-@lru_cache
-def kernels_of(dimension: int) -> Kernels:
-    """Compiled kernels for d features; d is a constant in them."""
-    d = dimension
+@compiled()
+def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight, touched_starts):
+    """Fill corner, weight and touched_starts; return the points' keys, their hash table, what tiles touch."""
+    d = scale.size
     corners = d + 1
-
-    @compiled()
-    def embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight, touched_starts):
-        """Fill corner, weight and touched_starts; return the points' keys, their hash table, what tiles touch."""
-        colours = d - 2
-        table = np.full(1 << 14, -1, np.int32)
-        keys = np.empty(4096, np.int64)
-        touched = np.empty(4096, np.int32)
-        points = 0
-        listed = 0
-        features = np.zeros((d, BLOCK), np.float32)
-        total = np.empty(BLOCK, np.float32)
-        all_keys = np.empty((corners, BLOCK), np.int64)
-        elevated = np.empty((corners, BLOCK), np.float32)
-        rounded = np.empty((corners, BLOCK), np.float32)
-        offset = np.empty((corners, BLOCK), np.float32)
-        rank = np.empty((corners, BLOCK), np.int32)
-        by_rank = np.empty((corners, BLOCK), np.float32)
-        here_keys = np.empty(1 << _HERE_BITS, np.int64)
-        here_places = np.empty(1 << _HERE_BITS, np.uint16)
-        new_keys = np.empty(BLOCK * corners, np.int64)
-        down = np.float32(1.0) / np.float32(corners)
-        up = np.float32(corners)
-        for tile in range(sizes.size):
-            first = tile * BLOCK
-            size = np.int64(sizes[tile])
-            touched_starts[tile] = listed
+    colours = d - 2
+    # Room for a usual photo's points; when a quarter is taken it is made anew, so that few keys meet.
+    entries = 1 << 12
+    while entries < sizes.size * BLOCK:
+        entries *= 2
+    table = np.full(entries, -1, np.int32)
+    keys = np.empty(4096, np.int64)
+    touched = np.empty(4096, np.int32)
+    points = 0
+    listed = 0
+    features = np.zeros((d, BLOCK), np.float32)
+    total = np.empty(BLOCK, np.float32)
+    all_keys = np.empty((corners, BLOCK), np.int64)
+    elevated = np.empty((corners, BLOCK), np.float32)
+    rounded = np.empty((corners, BLOCK), np.float32)
+    offset = np.empty((corners, BLOCK), np.float32)
+    rank = np.empty((corners, BLOCK), np.int32)
+    by_rank = np.empty((corners, BLOCK), np.float32)
+    here_keys = np.empty(1 << _HERE_BITS, np.int64)
+    here_places = np.empty(1 << _HERE_BITS, np.uint16)
+    new_keys = np.empty(BLOCK * corners, np.int64)
+    candidates = np.empty(BLOCK * corners, np.int32)
+    down = np.float32(1.0) / np.float32(corners)
+    up = np.float32(corners)
+    for tile in range(sizes.size):
+        first = tile * BLOCK
+        size = np.int64(sizes[tile])
+        touched_starts[tile] = listed
+        for b in range(size):
+            i = order[first + b]
+            y = i // np.uint32(width)
+            features[0, b] = np.float32(i - y * np.uint32(width)) * scale[0]
+            features[1, b] = np.float32(y) * scale[1]
+            for c in range(colours):
+                features[2 + c, b] = np.float32(channels[np.int64(i) * colours + c]) * scale[2 + c]
+        # Elevate onto the hyperplane of coordinates that sum to zero.
+        total[:] = 0
+        for j in range(d, 0, -1):
+            feature, high = features[j - 1], elevated[j]
+            for b in range(BLOCK):
+                high[b] = total[b] - np.float32(j) * feature[b]
+                total[b] += feature[b]
+        elevated[0] = total
+        # Nearest point of remainder 0, coordinate by coordinate; `total` holds the excess of the sum.
+        total[:] = 0
+        for j in range(corners):
+            high, whole = elevated[j], rounded[j]
+            for b in range(BLOCK):
+                value = high[b] * down
+                above = np.ceil(value)
+                below = np.floor(value)
+                nearest = above if above * up - high[b] < high[b] - below * up else below
+                whole[b] = nearest
+                total[b] += nearest
+                offset[j, b] = high[b] - nearest * up
+        rank[:] = 0
+        for i in range(d):
+            one, rank_one = offset[i], rank[i]
+            for j in range(i + 1, corners):
+                other, rank_other = offset[j], rank[j]
+                for b in range(BLOCK):
+                    less = np.int32(one[b] < other[b])
+                    rank_one[b] += less
+                    rank_other[b] += np.int32(1) - less
+        # Bring the point back onto the hyperplane, then leave each coordinate's distance in `offset`.
+        first_key = all_keys[0]
+        first_key[:] = 0
+        for j in range(corners):
+            high, whole, place, rest = elevated[j], rounded[j], rank[j], offset[j]
+            for b in range(BLOCK):
+                moved = place[b] + np.int32(total[b])
+                wrap = np.int32(moved < 0) - np.int32(moved > d)
+                place[b] = moved + wrap * np.int32(corners)
+                nearest = whole[b] + np.float32(wrap)
+                whole[b] = nearest
+                rest[b] = (high[b] - nearest * up) * down
+            if j < d:
+                lowest_j, shift = lowest[j], shifts[j]
+                for b in range(BLOCK):
+                    first_key[b] += (np.int64(np.int32(whole[b])) - lowest_j) << shift
+        # Barycentric weights are differences of these distances in the order of ranks, the last with the first; the
+        # corner of remainder r lowers the coordinate whose rank is d + 1 - r.
+        by_rank[:] = 0
+        for m in range(corners):
+            sorted_m = by_rank[m]
+            for j in range(corners):
+                place, rest = rank[j], offset[j]
+                for b in range(BLOCK):
+                    sorted_m[b] += rest[b] if place[b] == m else np.float32(0)
+        for r in range(corners):
+            one, other, share, key = by_rank[d - r], by_rank[(corners - r) % corners], weight[tile, r], all_keys[r]
+            more = np.float32(1) if r == 0 else np.float32(0)
+            for b in range(BLOCK):
+                share[b] = one[b] + (more - other[b])
+            if r > 0:
+                previous, m = all_keys[r - 1], np.int32(corners - r)
+                for b in range(BLOCK):
+                    key[b] = previous[b] + 1
+                for j in range(d):
+                    place, step = rank[j], np.int64(1) << shifts[j]
+                    for b in range(BLOCK):
+                        key[b] -= step if place[b] == m else np.int64(0)
+            weight[tile, r, size:] = 0
+            corner[tile, r, size:] = 0
+        # Number the tile's keys in a small table that stays in the first cache.
+        here_keys[:] = -1
+        found = 0
+        for r in range(corners):
+            last = np.int64(-1)
+            number = np.uint16(0)
             for b in range(size):
-                i = order[first + b]
-                y = i // np.uint32(width)
-                features[0, b] = np.float32(i - y * np.uint32(width)) * scale[0]
-                features[1, b] = np.float32(y) * scale[1]
-                for c in range(colours):
-                    features[2 + c, b] = np.float32(channels[np.int64(i) * colours + c]) * scale[2 + c]
-            # Elevate onto the hyperplane of coordinates that sum to zero.
-            total[:] = 0
-            for j in range(d, 0, -1):
-                feature, high = features[j - 1], elevated[j]
-                for b in range(BLOCK):
-                    high[b] = total[b] - np.float32(j) * feature[b]
-                    total[b] += feature[b]
-            elevated[0] = total
-            # Nearest point of remainder 0, coordinate by coordinate; `total` holds the excess of the sum.
-            total[:] = 0
-            for j in range(corners):
-                high, whole = elevated[j], rounded[j]
-                for b in range(BLOCK):
-                    value = high[b] * down
-                    above = np.ceil(value)
-                    below = np.floor(value)
-                    nearest = above if above * up - high[b] < high[b] - below * up else below
-                    whole[b] = nearest
-                    total[b] += nearest
-                    offset[j, b] = high[b] - nearest * up
-            rank[:] = 0
-            for i in range(d):
-                one, rank_one = offset[i], rank[i]
-                for j in range(i + 1, corners):
-                    other, rank_other = offset[j], rank[j]
-                    for b in range(BLOCK):
-                        less = np.int32(one[b] < other[b])
-                        rank_one[b] += less
-                        rank_other[b] += np.int32(1) - less
-            # Bring the point back onto the hyperplane, then leave each coordinate's distance in `offset`.
-            first_key = all_keys[0]
-            first_key[:] = 0
-            for j in range(corners):
-                high, whole, place, rest = elevated[j], rounded[j], rank[j], offset[j]
-                for b in range(BLOCK):
-                    moved = place[b] + np.int32(total[b])
-                    wrap = np.int32(moved < 0) - np.int32(moved > d)
-                    place[b] = moved + wrap * np.int32(corners)
-                    nearest = whole[b] + np.float32(wrap)
-                    whole[b] = nearest
-                    rest[b] = (high[b] - nearest * up) * down
-                if j < d:
-                    lowest_j, shift = lowest[j], shifts[j]
-                    for b in range(BLOCK):
-                        first_key[b] += (np.int64(np.int32(whole[b])) - lowest_j) << shift
-            # Barycentric weights are differences of these distances in the order of ranks, the last with the first; the
-            # corner of remainder r lowers the coordinate whose rank is d + 1 - r.
-            by_rank[:] = 0
-            for m in range(corners):
-                sorted_m = by_rank[m]
-                for j in range(corners):
-                    place, rest = rank[j], offset[j]
-                    for b in range(BLOCK):
-                        sorted_m[b] += rest[b] if place[b] == m else np.float32(0)
-            for r in range(corners):
-                one, other, share, key = by_rank[d - r], by_rank[(corners - r) % corners], weight[tile, r], all_keys[r]
-                more = np.float32(1) if r == 0 else np.float32(0)
-                for b in range(BLOCK):
-                    share[b] = one[b] + (more - other[b])
-                if r > 0:
-                    previous, m = all_keys[r - 1], np.int32(corners - r)
-                    for b in range(BLOCK):
-                        key[b] = previous[b] + 1
-                    for j in range(d):
-                        place, step = rank[j], np.int64(1) << shifts[j]
-                        for b in range(BLOCK):
-                            key[b] -= step if place[b] == m else np.int64(0)
-                weight[tile, r, size:] = 0
-                corner[tile, r, size:] = 0
-            # Number the tile's keys in a small table that stays in the first cache.
-            here_keys[:] = -1
-            found = 0
-            for r in range(corners):
-                last = np.int64(-1)
-                number = np.uint16(0)
-                for b in range(size):
-                    key = all_keys[r, b]
-                    if key != last:
-                        last = key
-                        entry = _hash(key) >> np.uint64(64 - _HERE_BITS)
-                        while here_keys[entry] != key and here_keys[entry] >= 0:
-                            entry = (entry + np.uint64(1)) & np.uint64((1 << _HERE_BITS) - 1)
-                        if here_keys[entry] < 0:
-                            here_keys[entry] = key
-                            here_places[entry] = found
-                            new_keys[found] = key
-                            found += 1
-                        number = here_places[entry]
-                    corner[tile, r, b] = number
-            # Then find those in the whole table, whose memory is slow: one after the other, with nothing in between.
-            if listed + found > touched.size:
-                touched = _longer(touched)
-            for f in range(found):
+                key = all_keys[r, b]
+                if key != last:
+                    last = key
+                    entry = _hash(key) >> np.uint64(64 - _HERE_BITS)
+                    while here_keys[entry] != key and here_keys[entry] >= 0:
+                        entry = (entry + np.uint64(1)) & np.uint64((1 << _HERE_BITS) - 1)
+                    if here_keys[entry] < 0:
+                        here_keys[entry] = key
+                        here_places[entry] = found
+                        new_keys[found] = key
+                        found += 1
+                    number = here_places[entry]
+                corner[tile, r, b] = number
+        # Then find those in the whole table.
+        if listed + found > touched.size:
+            touched = _longer(touched)
+        _look_up(table, keys, new_keys, found, candidates)
+        for f in range(found):
+            point = candidates[f]
+            if point < 0:
                 entry = _find(table, keys, new_keys[f])
                 point = table[entry]
                 if point < 0:
@@ -366,107 +360,118 @@ def kernels_of(dimension: int) -> Kernels:
                     table[entry] = point
                     keys[points] = new_keys[f]
                     points += 1
-                touched[listed + f] = point
-            listed += found
-            if 2 * (points + BLOCK * corners) > table.size:
-                table = np.full(2 * table.size, -1, np.int32)
-                for p in range(points):
-                    table[_find(table, keys, keys[p])] = p
-        touched_starts[sizes.size] = listed
-        return keys[:points].copy(), table, touched[:listed].copy()
-
-    @compiled()
-    def link(keys, table, shifts):
-        """Chains of neighbours along the d+1 axes, and their runs; see `Lattice.chains`."""
-        points = keys.size
-        chains = np.empty(points * corners, np.int32)
-        runs = np.empty((64, 2), np.int32)
-        following = np.empty(points, np.int32)
-        has_previous = np.empty(points, np.bool_)
-        walked = np.empty(points, np.int32)
-        begins = np.empty(points // 2 + 1, np.int32)
-        place = np.empty(_LONG, np.int64)
-        everywhere = np.int64(0)
-        for j in range(d):
-            everywhere += np.int64(1) << shifts[j]
-        used = 0
-        run = 0
-        for axis in range(corners):
-            along = np.int64(1) << shifts[axis] if axis < d else np.int64(0)
-            has_previous[:] = False
+            touched[listed + f] = point
+        listed += found
+        if 4 * (points + BLOCK * corners) > table.size:
+            table = np.full(4 * table.size, -1, np.int32)
             for p in range(points):
+                table[_find(table, keys, keys[p])] = p
+    touched_starts[sizes.size] = listed
+    return keys[:points].copy(), table, touched[:listed].copy()
+
+
+@compiled()
+def _link(keys, table, shifts):
+    """Chains of neighbours along the d+1 axes, and their runs; see `Lattice.chains`."""
+    d = shifts.size
+    corners = d + 1
+    points = keys.size
+    chains = np.empty(points * corners, np.int32)
+    runs = np.empty((64, 2), np.int32)
+    wanted = np.empty(_BATCH, np.int64)
+    candidates = np.empty(_BATCH, np.int32)
+    following = np.empty(points, np.int32)
+    has_previous = np.empty(points, np.bool_)
+    walked = np.empty(points, np.int32)
+    begins = np.empty(points // 2 + 1, np.int32)
+    place = np.empty(_LONG, np.int64)
+    everywhere = np.int64(0)
+    for j in range(d):
+        everywhere += np.int64(1) << shifts[j]
+    used = 0
+    run = 0
+    for axis in range(corners):
+        along = np.int64(1) << shifts[axis] if axis < d else np.int64(0)
+        has_previous[:] = False
+        for first in range(0, points, _BATCH):
+            size = min(_BATCH, points - first)
+            for b in range(size):
                 # All coordinates one less, that of the axis d more; a remainder of 0 wraps to d.
-                key = keys[p]
-                key += along - 1 if key & 7 else along - everywhere + d
-                neighbour = table[_find(table, keys, key)]
-                following[p] = neighbour
+                key = keys[first + b]
+                wanted[b] = key + (along - 1 if key & 7 else along - everywhere + d)
+            _look_up(table, keys, wanted, size, candidates)
+            for b in range(size):
+                neighbour = candidates[b]
+                if neighbour == _COLLISION:
+                    neighbour = table[_find(table, keys, wanted[b])]
+                following[first + b] = neighbour
                 if neighbour >= 0:
                     has_previous[neighbour] = True
-            count = 0
-            end = 0
-            place[:] = 0
-            for p in range(points):
-                if following[p] >= 0 and not has_previous[p]:
-                    begins[count] = end
-                    here = np.int32(p)
-                    while here >= 0:
-                        walked[end] = here
-                        end += 1
-                        here = following[here]
-                    length = end - begins[count]
-                    if length < _LONG:
-                        place[length] += 1
-                    count += 1
-            begins[count] = end
-            # Short chains stand by length, long ones each for themselves.
-            if run + _LONG + count > runs.shape[0]:
-                more = np.empty((run + _LONG + count, 2), np.int32)
-                more[:run] = runs[:run]
-                runs = more
-            at = used
-            for length in range(2, _LONG):
-                if place[length] > 0:
-                    runs[run] = length, place[length]
-                    run += 1
-                place[length], at = at, at + length * place[length]
-            for c in range(count):
-                length = begins[c + 1] - begins[c]
+        count = 0
+        end = 0
+        place[:] = 0
+        for p in range(points):
+            if following[p] >= 0 and not has_previous[p]:
+                begins[count] = end
+                here = np.int32(p)
+                while here >= 0:
+                    walked[end] = here
+                    end += 1
+                    here = following[here]
+                length = end - begins[count]
                 if length < _LONG:
-                    to = place[length]
-                    place[length] += length
-                else:
-                    to = at
-                    at += length
-                    runs[run] = length, 1
-                    run += 1
-                for k in range(length):
-                    chains[to + k] = walked[begins[c] + k]
-            used = at
-        return chains[:used].copy(), runs[:run].copy()
+                    place[length] += 1
+                count += 1
+        begins[count] = end
+        # Short chains stand by length, long ones each for themselves.
+        if run + _LONG + count > runs.shape[0]:
+            more = np.empty((run + _LONG + count, 2), np.int32)
+            more[:run] = runs[:run]
+            runs = more
+        at = used
+        for length in range(2, _LONG):
+            if place[length] > 0:
+                runs[run] = length, place[length]
+                run += 1
+            place[length], at = at, at + length * place[length]
+        for c in range(count):
+            length = begins[c + 1] - begins[c]
+            if length < _LONG:
+                to = place[length]
+                place[length] += length
+            else:
+                to = at
+                at += length
+                runs[run] = length, 1
+                run += 1
+            for k in range(length):
+                chains[to + k] = walked[begins[c] + k]
+        used = at
+    return chains[:used].copy(), runs[:run].copy()
 
-    @compiled()
-    def splat(corner, weight, touched, touched_starts, points, column):
-        """Sums of a column (m,) float32 at the lattice points, (points,)."""
-        values = np.zeros(points, np.float32)
-        for tile in range(corner.shape[0]):
-            here = touched[touched_starts[tile] :]
-            for r in range(corners):
-                for b in range(BLOCK):
-                    values[here[corner[tile, r, b]]] += weight[tile, r, b] * column[tile * BLOCK + b]
-        return values
 
-    @compiled()
-    def slice_(corner, weight, touched, touched_starts, values):
-        """Values of the lattice points (points,) at the pixels, (m,)."""
-        result = np.zeros(corner.shape[0] * BLOCK, np.float32)
-        for tile in range(corner.shape[0]):
-            here = touched[touched_starts[tile] :]
-            for r in range(corners):
-                for b in range(BLOCK):
-                    result[tile * BLOCK + b] += weight[tile, r, b] * values[here[corner[tile, r, b]]]
-        return result
+@compiled()
+def _splat(corner, weight, touched, touched_starts, points, column):
+    """Sums of a column (m,) float32 at the lattice points, (points,)."""
+    values = np.zeros(points, np.float32)
+    for tile in range(corner.shape[0]):
+        here = touched[touched_starts[tile] :]
+        for r in range(corner.shape[1]):
+            for b in range(BLOCK):
+                values[here[corner[tile, r, b]]] += weight[tile, r, b] * column[tile * BLOCK + b]
+    return values
 
-    return Kernels(embed, link, splat, slice_)
+
+@compiled()
+def _slice(corner, weight, touched, touched_starts, values):
+    """Values of the lattice points (points,) at the pixels, (m,)."""
+    result = np.zeros(corner.shape[0] * BLOCK, np.float32)
+    for tile in range(corner.shape[0]):
+        here = touched[touched_starts[tile] :]
+        for r in range(corner.shape[1]):
+            for b in range(BLOCK):
+                result[tile * BLOCK + b] += weight[tile, r, b] * values[here[corner[tile, r, b]]]
+    return result
 
 
 @compiled()
@@ -493,6 +498,21 @@ def _range(channel):
         for x in range(channel.shape[1]):
             low, high = min(low, channel[y, x]), max(high, channel[y, x])
     return low, high
+
+
+@compiled()
+def _look_up(table, keys, wanted, count, found):
+    """Points of the first `count` wanted keys: -1 where there is none, _COLLISION where that takes a closer look.
+
+    The table lies in slow memory: its entries are read one after the other with nothing in between that waits for them.
+    """
+    mask = np.uint64(table.size - 1)
+    for f in range(count):
+        found[f] = table[(_hash(wanted[f]) >> np.uint64(33)) & mask]
+    for f in range(count):
+        point = found[f]
+        other = keys[max(point, np.int32(0))] != wanted[f]
+        found[f] = np.int32(_COLLISION) if point >= 0 and other else point
 
 
 @compiled()
