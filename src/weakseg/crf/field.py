@@ -30,10 +30,12 @@ class Columns:
     Attributes:
         advantage: (columns, m) float32, U_base - U_k in the order of tiles; -1e30 at places without a pixel.
         names: label of each column, -1 for merged labels.
+        rest: largest probability of the merged labels together, before any update.
     """
 
     advantage: np.ndarray
     names: list[int]
+    rest: float
 
 
 class Start:

@@ -95,8 +95,8 @@ def _room(tolerance, odds):
 
 
 @compiled(fast=True)
-def survey(unary, bits, smallest):
-    """Read a unary (L+1, n) once: fill smallest (n,) with the lowest energy of each pixel.
+def survey(unary, bits, smallest, chances):
+    """Read a unary (L+1, n) once: fill smallest (n,) with the lowest energy of each pixel, chances (n,) with its Q.
 
     `bits` is the unary's memory as int32: what is compiled for finite floats cannot find others.
 
@@ -134,6 +134,7 @@ def survey(unary, bits, smallest):
             share[k] += wins
         for b in range(size):
             total[b] = np.float32(1) / total[b]
+            chances[first + b] = total[b]
         total[size:] = 0
         for k in range(labels):
             # The compiler does not find the vectors of a largest value by itself.
@@ -146,12 +147,16 @@ def survey(unary, bits, smallest):
 
 
 @compiled(fast=True)
-def advantages(unary, smallest, base, kept, rest, width, out):
+def advantages(unary, smallest, chances, base, kept, rest, width, out):
     """Fill out (columns, m) with U_base - U_k for the kept labels, then log P(rest) + U_base where `rest` is not empty.
 
     A label set's energy is -log of its labels' summed probability, up to the pixel's constant. Columns of `out` stand
     in the order of tiles of an image so wide; places without a pixel are left as they are.
+
+    Returns:
+        The largest probability of the rest together.
     """
+    most = np.float32(0)
     height = unary.shape[1] // width
     columns = out.shape[0]
     row = np.empty((columns, width), np.float32)
@@ -172,6 +177,10 @@ def advantages(unary, smallest, base, kept, rest, width, out):
                 energy = unary[rest[r], first : first + width]
                 for x in range(width):
                     total[x] += exp_negative(low[x] - energy[x])
+            chance = chances[first : first + width]
+            for x in range(width):
+                share = total[x] * chance[x]
+                most = max(most, share)
             result = row[kept.size]
             for x in range(width):
                 result[x] = log_positive(total[x]) + reference[x] - low[x]
@@ -183,6 +192,7 @@ def advantages(unary, smallest, base, kept, rest, width, out):
                 at = tile_at(y // TILE, t, height, width) * BLOCK + (y % TILE) * here
                 for x in range(here):
                     result[at + x] = row[c, left + x]
+    return most
 
 
 @compiled(fast=True)

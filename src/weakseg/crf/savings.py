@@ -45,7 +45,7 @@ class Savings:
         shared: parameter sets share lattices, and images of a size position lattices.
     """
 
-    merged_limit: float = 0.2
+    merged_limit: float = 0.3
     unchanged: float = 1e-4
     settled: bool = True
     shared: bool = True

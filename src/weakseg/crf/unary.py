@@ -6,16 +6,15 @@ from weakseg.errors import WeaksegError
 
 
 def unary_from_scores(scores: np.ndarray) -> np.ndarray:
-    """-log softmax over labels.
+    """-log softmax over labels up to a constant of each pixel, which no result depends on: the scores' opposite.
 
     Args:
         scores: (L+1, H, W) float, unnormalised log-probabilities.
 
     Returns:
-        (L+1, H, W) float32, 0 or more.
+        (L+1, H, W) float32.
     """
-    shifted = scores - scores.max(0, keepdims=True)
-    return (np.log(np.exp(shifted).sum(0, keepdims=True)) - shifted).astype(np.float32)
+    return np.negative(scores, dtype=np.float32)
 
 
 def unary_from_probabilities(probabilities: np.ndarray, *, epsilon: float = 1e-12) -> np.ndarray:
