@@ -124,6 +124,19 @@ def test_widths_of_zero(name: str) -> None:
         CRFParams(**{"w": 1.0, "sigma_xy": 1.0, "sigma_rgb": 1.0, name: 0.0})
 
 
+def test_a_large_photo() -> None:
+    """4,000x4,000 pixels in two halves: one label each, however they are noised."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((4000, 4000, 3), np.uint8)
+    image[:, 2000:] = 200
+    unary = np.zeros((2, 4000, 4000), np.float32)
+    unary[1, :, :2000] = unary[0, :, 2000:] = 1
+    unary += rng.normal(0, 0.5, (1, 4000, 4000)).astype(np.float32) * np.array([[[1]], [[-1]]], np.float32)
+    labels = label_map(unary, image, CRFParams(5, 60, 6), iterations=2)
+    assert labels.shape == (4000, 4000)
+    assert (labels[:, :2000] == 0).mean() > 0.999 and (labels[:, 2000:] == 1).mean() > 0.999
+
+
 def test_exact_refuses_large_images() -> None:
     with pytest.raises(WeaksegError, match="4096"):
         mean_field(np.zeros((2, 65, 64), np.float32), np.zeros((65, 64, 3), np.uint8), PARAMS, backend="exact")

@@ -1,5 +1,7 @@
 """What the fast engine leaves out: the bounds it states, input made to break them, and the switches."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -89,6 +91,22 @@ def test_waiting_pixels_move_a_message_by_their_bound_at_most(seed: int) -> None
     assert np.abs(ratio).max() <= 2 * (PARAMS.w + PARAMS.w_pos) * 1e-3 + 1e-3
 
 
+@pytest.mark.parametrize("unchanged", [1e-3, 1e-2, 5e-2])
+def test_settled_tiles_are_within_their_bound(unchanged: float) -> None:
+    """The second update is the first that can leave tiles out; all else is the same there."""
+    moved = []
+    for seed, w, likely in itertools.product(range(6), (1.0, 5.0, 45.0), (2, 6)):
+        params = CRFParams(w, 20, 10)
+        unary, image = blobs(6, 60, 72, seed, 5.0, likely), patches(60, 72, seed, 3.0)
+        whole, settled = (
+            mean_field(unary, image, params, iterations=2, savings=Savings(0.0, unchanged=unchanged, settled=s))
+            for s in (False, True)
+        )
+        moved.append(float(np.abs(whole - settled).max()))
+    assert max(moved) <= 2 * unchanged + 1e-6
+    assert max(moved) > 0.1 * unchanged  # tiles were left out
+
+
 def test_each_switch_turns_its_saving_off() -> None:
     unary, image = blobs(21, 40, 48, 1), patches(40, 48, 1)
     assert merged_labels(run(unary, image, Savings())) and not merged_labels(run(unary, image, NONE))
@@ -97,7 +115,8 @@ def test_each_switch_turns_its_saving_off() -> None:
     exact = [Savings(merged_limit=0.0, unchanged=0.0, shared=shared) for shared in (True, False)]
     for savings in exact:
         np.testing.assert_array_equal(mean_field(unary, image, PARAMS, savings=savings), plain)
-    assert not np.array_equal(mean_field(unary, image, PARAMS, savings=Savings(merged_limit=0.0)), plain)
+    for savings in (Savings(merged_limit=0.0, settled=False), Savings(merged_limit=0.0, unchanged=1e-2)):
+        assert not np.array_equal(mean_field(unary, image, PARAMS, savings=savings), plain)
 
 
 def test_sets_that_share_lattices_give_what_each_gives_alone() -> None:

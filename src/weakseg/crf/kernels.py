@@ -404,13 +404,15 @@ def _softmax_tile(
         # The largest exponent was 0, so that 1 / every is the largest Q.
         odds = larger(odds, every)
         every = quotient(fill(np.float32(1), zero), every)
-        moved = zero
+        moved, base_step = zero, zero
         for k in range(labels):
             q = product(load(planes, k * _BLOCK + b, zero), every)
             store(planes, k * _BLOCK + b, q)
             store(top_lanes, k * np.uint64(8), larger(load(top_lanes, k * np.uint64(8), zero), q))
-            moved = largest_size(moved, difference(q, load(waiting, k * m + first + b, zero)))
-        store(change, b, moved)
+            step = difference(q, load(waiting, k * m + first + b, zero))
+            moved = largest_size(moved, step)
+            base_step = add(base_step, step)
+        store(change, b, largest_size(moved, base_step))
     for k in range(labels):
         tops[k] = largest_lane(load(top_lanes, k * np.uint64(8), zero))
     # What the sum is rounded by is added.
