@@ -119,6 +119,14 @@ def test_each_switch_turns_its_saving_off() -> None:
         assert not np.array_equal(mean_field(unary, image, PARAMS, savings=savings), plain)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_that_failed_leaves_nothing_behind(seed: int) -> None:
+    """Merging that never keeps to its limit ends in what is without merging, to the bit."""
+    unary, image = blobs(12, 40, 48, seed, 1.0, 12), patches(40, 48, seed)
+    apart, failed = (mean_field(unary, image, PARAMS, savings=Savings(merged_limit=m)) for m in (0.0, 1e-6))
+    np.testing.assert_array_equal(failed, apart)
+
+
 def test_sets_that_share_lattices_give_what_each_gives_alone() -> None:
     unary, image = blobs(21, 40, 48, 2), patches(40, 48, 2)
     sets = [CRFParams(w, xy, rgb) for w in (3, 8) for xy in (10, 20) for rgb in (5, 10)]

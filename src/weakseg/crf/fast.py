@@ -172,6 +172,8 @@ def _run(
         try:
             return run(starts.start(kept), params, iterations, savings, merging=merging, again=again)
         except TooProbable as failure:
+            if not again:
+                starts.known.pop(tuple(kept))  # its arrays have been written to
             found = read.most_probable([k for k in read.others if k not in kept], failure.places)
             if found and attempt == 0:
                 kept = sorted({*kept, *found})
