@@ -55,13 +55,13 @@ def test_lattices_are_whole(height: int, width: int, sigma_xy: float, sigma_rgb:
 
 @settings(max_examples=20, deadline=None)
 @given(SIDES, SIDES, st.integers(0, 10**6))
-def test_a_filter_is_symmetric_and_linear(height: int, width: int, seed: int) -> None:
-    """<a, K b> = <K a, b> on a lattice, and K (a + b) = K a + K b, up to rounding."""
+def test_a_filter_is_linear_and_its_mean_is_one(height: int, width: int, seed: int) -> None:
+    """K (a + b) = K a + K b, and K a / K 1 lies between the least and the largest of a."""
     a, b = np.random.default_rng(seed).random((2, height * width)).astype(np.float32)
     for found in (bilateral_lattice(patches(height, width, seed), 12, 20), position_lattice(height, width, 3)):
         of_a, of_b = found.filter(a).astype(float), found.filter(b).astype(float)
-        # The blur runs axis after axis, which commutes only where the lattice is full; so this is near, not exact.
-        np.testing.assert_allclose((a * of_b).sum(), (of_a * b).sum(), rtol=0.05)
+        mean = of_a / found.filter(np.ones_like(a))
+        assert (mean > a.min() - 1e-3).all() and (mean < a.max() + 1e-3).all()
         np.testing.assert_allclose(found.filter(a + b), of_a + of_b, rtol=1e-4)
 
 

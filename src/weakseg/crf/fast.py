@@ -55,7 +55,8 @@ class _Unary:
 
     def __init__(self, unary: np.ndarray) -> None:
         self.labels, self.height, self.width = unary.shape
-        self.energy = np.ascontiguousarray(unary.reshape(self.labels, -1))
+        # Kernels are compiled for arrays that may be written to; others would be compiled for anew.
+        self.energy = np.require(unary.reshape(self.labels, -1), requirements=["C", "W"])
         self.smallest = np.empty(self.energy.shape[1], dtype=np.float32)
         self.chances = np.empty_like(self.smallest)
         self.largest, share, fine = survey(self.energy, self.energy.view(np.int32), self.smallest, self.chances)

@@ -11,6 +11,8 @@ from weakseg.crf.savings import Savings
 
 # Labels whose largest probabilities sum to so little are merged between updates, if that makes fewer vectors.
 _MERGE_BELOW = 0.1
+# Where so large a share of the pixels has just changed no tile will have settled, and looking for them is left out.
+_RESTLESS = 0.97
 _NO_OUTPUT = np.empty((0, 0), dtype=np.float32)
 
 
@@ -117,21 +119,25 @@ class _State:
     def blur(self, weights: np.ndarray, *, watch: bool) -> None:
         """New values from the sums; where `watch`, what they move is taken from the tiles' room."""
         for i, lattice in enumerate(self.start.pair):
-            sums, values = self.sums[i], self.values[i]
-            if values.shape != sums.shape:
-                self.values[i] = values = np.empty_like(sums)
-            moves = np.zeros((2, lattice.points if watch else 0), dtype=np.float32)
+            sums = self.sums[i]
+            if self.values[i].shape != sums.shape:
+                self.values[i] = np.empty_like(sums)
+            if not watch:
+                for group, values in zip(sums, self.values[i], strict=True):
+                    self.kernels.blur(group, lattice.chains, lattice.runs, values)
+                continue
+            moves = np.zeros((2, lattice.points), dtype=np.float32)
             spare = np.empty_like(sums[:1])
-            for g in range(len(sums)):
-                self.kernels.blur(sums[g], lattice.chains, lattice.runs, spare[0])
-                if watch:
-                    self.kernels.moves(values[g], spare[0], moves)
+            for g, group in enumerate(sums):
+                self.kernels.blur(group, lattice.chains, lattice.runs, spare[0])
+                self.kernels.moves(self.values[i][g], spare[0], moves)
                 if len(sums) == 1:
                     self.values[i] = spare
                 else:
-                    values[g] = spare[0]
-            if watch:
-                settle(moves, weights[i], lattice.point_mass, lattice.touched, lattice.touched_starts, self.room)
+                    self.values[i][g] = spare[0]
+            settle(moves, weights[i], lattice.point_mass, lattice.touched, lattice.touched_starts, self.room)
+        if not watch:
+            self.room[:] = -1
 
     def merge(self, top: np.ndarray) -> bool:
         """Merge labels whose largest Q is small, if it makes fewer vectors; says whether it did."""
@@ -208,9 +214,8 @@ def run(
         merged = merging and state.merge(top)
         # Where nothing was splatted the next update would be this one again.
         if changed or merged:
-            state.blur(weights, watch=watch and not merged)
-        if not watch:
-            state.room[:] = -1
+            worth = watch and not merged and changed < _RESTLESS * state.advantage.shape[1]
+            state.blur(weights, watch=worth)
     return out, state.names
 
 

@@ -94,7 +94,8 @@ def bilateral_lattice(image: np.ndarray, sigma_xy: float, sigma_rgb: float) -> L
     Raises:
         WeaksegError: widths so small that lattice keys do not fit 62 bits.
     """
-    return _build(np.ascontiguousarray(image), (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb))
+    # Kernels are compiled for arrays that may be written to; others would be compiled for anew.
+    return _build(np.require(image, requirements=["C", "W"]), (sigma_xy, sigma_xy, sigma_rgb, sigma_rgb, sigma_rgb))
 
 
 def position_lattice(height: int, width: int, sigma: float) -> Lattice:
