@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from crf.slow import blobs, patches
-from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid
+from weakseg.crf import CRFParams, field, label_map, mean_field, mean_field_grid
 from weakseg.crf.fast import Marginals, marginals
 from weakseg.crf.lattice import Lattices
 from weakseg.crf.savings import Savings
@@ -105,6 +105,21 @@ def test_settled_tiles_are_within_their_bound(unchanged: float) -> None:
         moved.append(float(np.abs(whole - settled).max()))
     assert max(moved) <= 2 * unchanged + 1e-6
     assert max(moved) > 0.1 * unchanged  # tiles were left out
+
+
+@pytest.mark.parametrize("labels", [3, 12])
+@pytest.mark.parametrize("normalization", ["after", "symmetric"])
+def test_sums_made_anew_are_those_that_were_changed(
+    labels: int, normalization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(labels)
+    unary = rng.normal(size=(labels, 37, 45)).astype(np.float32)
+    found = []
+    for restless in (0.0, 2.0):  # where any pixel changed, and never
+        monkeypatch.setattr(field, "_RESTLESS", restless)
+        image = Lattices(patches(37, 45))
+        found.append(next(marginals(unary, image, [PARAMS], normalization=normalization, savings=NONE))[1].q())
+    np.testing.assert_allclose(found[0], found[1], atol=2e-5)
 
 
 def test_each_switch_turns_its_saving_off() -> None:

@@ -11,7 +11,8 @@ from weakseg.crf.savings import Savings
 
 # Labels whose largest probabilities sum to so little are merged between updates, if that makes fewer vectors.
 _MERGE_BELOW = 0.1
-# Where so large a share of the pixels has just changed no tile will have settled, and looking for them is left out.
+# Where so large a share of the pixels has just changed no tile will have settled, and looking for them is left out; and
+# sums of all pixels cost less than changing them and keeping a copy.
 _RESTLESS = 0.97
 _NO_OUTPUT = np.empty((0, 0), dtype=np.float32)
 
@@ -66,11 +67,11 @@ class Start:
         self.splatted = np.zeros_like(columns.advantage)
         lanes = lanes_for(len(columns.names))
         groups = -(-len(columns.names) // lanes)
-        self.sums = [np.zeros((groups, lattice.points * lanes), dtype=np.float32) for lattice in pair]
+        self.sums = [np.empty((groups, lattice.points * lanes), dtype=np.float32) for lattice in pair]
         self.values = [np.empty_like(s) for s in self.sums]
         state = _State(self)
         state.splatted = self.splatted
-        state.update(np.zeros(2, dtype=np.float32), 0.0, _NO_OUTPUT, started=False)
+        state.update(np.zeros(2, dtype=np.float32), 0.0, _NO_OUTPUT, started=False, anew=True)
         for lattice, sums, values in zip(pair, self.sums, self.values, strict=True):
             for group, blurred in zip(sums, values, strict=True):
                 state.kernels.blur(group, lattice.chains, lattice.runs, blurred)
@@ -97,8 +98,10 @@ class _State:
         self.tops = np.zeros((len(self.room), len(self.names)), dtype=np.float32)
         self.room[:] = -1  # everything is computed
 
-    def update(self, weights: np.ndarray, unchanged: float, out: np.ndarray, *, started: bool = True) -> int:
-        """One update of Q; returns the number of pixels that were splatted."""
+    def update(
+        self, weights: np.ndarray, unchanged: float, out: np.ndarray, *, started: bool = True, anew: bool = False
+    ) -> int:
+        """One update of Q; returns the number of pixels that changed. The sums are made anew or changed by theirs."""
         start, (first, second) = self.start, self.start.pair
         return self.kernels.update(
             self.room, self.tops, self.advantage, started,
@@ -106,7 +109,8 @@ class _State:
             self.sums[0],
             second.corner, second.weight, second.touched, second.touched_starts, start.factors[1], self.values[1],
             self.sums[1],
-            start.symmetric, start.total, weights, self.waiting, self.splatted, np.float32(unchanged), out,
+            start.symmetric, start.total, weights, self.waiting, self.splatted, np.float32(unchanged),
+            anew, out,
         )  # fmt: skip
 
     def own(self, *, copied: bool) -> None:
@@ -116,12 +120,17 @@ class _State:
             self.sums = [s.copy() for s in self.sums]
             self.values = [v.copy() for v in self.values]
 
-    def blur(self, weights: np.ndarray, *, watch: bool) -> None:
-        """New values from the sums; where `watch`, what they move is taken from the tiles' room."""
+    def blur(self, weights: np.ndarray, *, watch: bool, anew: bool) -> None:
+        """New values from the sums; where `watch`, what they move is taken from the tiles' room.
+
+        Where sums will be made anew theirs is the array that becomes the values.
+        """
         for i, lattice in enumerate(self.start.pair):
             sums = self.sums[i]
             if self.values[i].shape != sums.shape:
                 self.values[i] = np.empty_like(sums)
+            if anew:
+                self.sums[i], self.values[i] = self.values[i], sums
             if not watch:
                 for group, values in zip(sums, self.values[i], strict=True):
                     self.kernels.blur(group, lattice.chains, lattice.runs, values)
@@ -197,10 +206,11 @@ def run(
     state.own(copied=again)
     watch = savings.settled and not start.symmetric
     weights = np.array([params.w, params.w_pos], dtype=np.float32)
+    anew = False
     for update in range(1, iterations + 1):
         last = update == iterations
         out = np.empty_like(state.splatted) if last else _NO_OUTPUT
-        changed = state.update(weights, savings.unchanged, out)
+        changed = state.update(weights, savings.unchanged, out, anew=anew)
         state.waiting = state.splatted
         top = state.tops.max(0)
         if -1 in state.names:
@@ -212,10 +222,10 @@ def run(
         if last:
             break
         merged = merging and state.merge(top)
+        anew = changed >= _RESTLESS * state.advantage.shape[1]
         # Where nothing was splatted the next update would be this one again.
         if changed or merged:
-            worth = watch and not merged and changed < _RESTLESS * state.advantage.shape[1]
-            state.blur(weights, watch=worth)
+            state.blur(weights, watch=watch and not merged and not anew, anew=anew)
     return out, state.names
 
 

@@ -236,8 +236,9 @@ def regroup(sums, lanes, target, columns, new_lanes):
 
 @compiled(fast=True)
 def _blur(zero, sums, chains, runs, values):
-    """values <- blur of sums, both (points * lanes): 1/2, 1, 1/2 along each chain."""
-    values[:] = sums
+    """values <- blur of sums, both (points * lanes): 1/2, 1, 1/2 along each chain. They may be the same array."""
+    if values.ctypes.data != sums.ctypes.data:
+        values[:] = sums
     p = np.uint64(0)
     for run in range(runs.shape[0]):
         length, count = np.uint64(runs[run, 0]), np.uint64(runs[run, 1])
@@ -354,12 +355,15 @@ def _splat_tile(
 
 
 @compiled(fast=True)
-def _bring(zero, near, points, sums):
-    """Add what is near a tile to the sums of its lattice points."""
+def _bring(zero, near, points, unseen, sums):
+    """Add what is near a tile to the sums of its lattice points; those from `unseen` on had none."""
     width = lanes_of(zero)
     for t in range(np.uint64(points.size)):
         o = np.uint64(points[t]) * width
-        store(sums, o, add(load(sums, o, zero), load(near, t * width, zero)))
+        here = load(near, t * width, zero)
+        if points[t] < unseen:
+            here = add(load(sums, o, zero), here)
+        store(sums, o, here)
 
 
 @compiled(fast=True)
@@ -424,7 +428,7 @@ def _update(
     zero, room, tops, advantage, started,
     corner1, weight1, touched1, touched_starts1, factor1, values1, sums1,
     corner2, weight2, touched2, touched_starts2, factor2, values2, sums2,
-    symmetric, total, weights, waiting, splatted, tolerance, out,
+    symmetric, total, weights, waiting, splatted, tolerance, anew, out,
 ):  # fmt: skip
     """One update of all pixels: slice, softmax, splat of what changed.
 
@@ -443,10 +447,11 @@ def _update(
         weights: (2,) weights of the kernels.
         waiting, splatted: (labels, m) what the sums hold before and after; Q that differs by at most `tolerance` is not
             splatted anew. They may be the same array.
+        anew: sums are overwritten with those of all pixels; every tile is computed.
         out: (labels, m) is filled with Q where it is not empty, in place of splatting.
 
     Returns:
-        Number of pixels splatted.
+        Number of pixels whose Q differs by more than `tolerance`, which without `anew` are those splatted.
     """
     labels, m = np.uint64(advantage.shape[0]), np.uint64(advantage.shape[1])
     groups = values1.shape[0]
@@ -465,6 +470,9 @@ def _update(
     if not started:
         w1, w2 = np.float32(0), np.float32(0)
     count = 0
+    # Points are numbered in the order in which tiles touch them.
+    everything = np.int32(2**31 - 1)
+    unseen1, unseen2 = (np.int32(0), np.int32(0)) if anew else (everything, everything)
     for tile in range(np.uint64(room.size)):
         first = tile * _BLOCK
         if room[tile] >= 0:
@@ -503,15 +511,19 @@ def _update(
         for b in range(BLOCK):
             wanted[b] = change[b] > tolerance
             here += np.int32(wanted[b])
-        if here == 0 and same:
+        if here == 0 and same and not anew:
             continue
         count += here
+        if anew:
+            wanted[:] = True
+            change[:] = np.float32(np.inf)
         for k in range(labels):
             for v in range(_BLOCK // np.uint64(8)):
                 b = v * np.uint64(8)
                 q = load(planes, k * _BLOCK + b, wide)
                 before = load(flat_waiting, k * m + first + b, wide)
-                store(planes, k * _BLOCK + b, difference(q, before))
+                if not anew:
+                    store(planes, k * _BLOCK + b, difference(q, before))
                 kept = where_above(load(change, b, wide), tolerance, q, before)
                 store(flat_splatted, k * m + first + b, kept)
         for g in range(groups):
@@ -522,8 +534,11 @@ def _update(
                 zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, tile, symmetric, planes, at,
                 wanted,
             )  # fmt: skip
-            _bring(zero, near1, points1, sums1[g])
-            _bring(zero, near2, points2, sums2[g])
+            _bring(zero, near1, points1, unseen1, sums1[g])
+            _bring(zero, near2, points2, unseen2, sums2[g])
+        if anew:
+            unseen1 = max(unseen1, points1.max() + np.int32(1))
+            unseen2 = max(unseen2, points2.max() + np.int32(1))
     return count
 
 

@@ -21,6 +21,8 @@ _KEY_BITS = 62
 _WIDEST = 2**24
 # Entries of the table of one tile's keys: more than twice what a tile can have.
 _HERE_BITS = 10
+# Entries of the table of points are at least so many times the points, so that few keys meet.
+_ROOM = 4
 # Chains of so many points or more are not sorted by length.
 _LONG = 32
 # Keys that are looked up together, and what is found where another key has the entry.
@@ -163,10 +165,19 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     corner = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.uint16)
     weight = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.float32)
     touched_starts = np.empty(order.sizes.size + 1, dtype=np.int64)
-    keys, table, touched = _embed(
-        channels.reshape(-1), width, order.order, order.sizes, scale, lowest, shifts, corner, weight, touched_starts
-    )
-    chains, runs = _link(keys, table, shifts)
+    # Room for the most there can be; memory that is not written to is not used. It comes from NumPy, which asks for
+    # large pages: without them a third of the time goes to finding the pages of the table.
+    most = weight.size
+    touched, keys = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int64)
+    space = np.empty(1 << (_ROOM * (most + BLOCK * (dimension + 1))).bit_length(), dtype=np.int32)
+    points, listed, entries = _embed(
+        channels.reshape(-1), width, order.order, order.sizes, scale, lowest, shifts, corner, weight, touched_starts,
+        touched, keys, space,
+    )  # fmt: skip
+    touched, keys, table = touched[:listed].copy(), keys[:points], space[:entries]
+    chains = np.empty(keys.size * (dimension + 1), dtype=np.int32)
+    used, runs = _link(keys, table, shifts, chains)
+    chains = chains[:used]
     places = corner, weight, touched, touched_starts
     point_mass = _splat(*places, len(keys), np.ones(order.order.size, dtype=np.float32))
     blur_column(point_mass, chains, runs)
@@ -217,18 +228,21 @@ def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np
 
 
 @compiled()
-def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight, touched_starts):
-    """Fill corner, weight and touched_starts; return the points' keys, their hash table, what tiles touch."""
+def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight, touched_starts, touched, keys, space):
+    """Fill corner, weight, touched_starts and touched, the points' keys, and space with their hash table.
+
+    Returns:
+        Number of points, of points that tiles touch, and of the table's entries.
+    """
     d = scale.size
     corners = d + 1
     colours = d - 2
-    # Room for a usual photo's points; when a quarter is taken it is made anew, so that few keys meet.
+    # A part of the space that a usual photo's points fit; when a quarter is taken it is a larger one, filled anew.
     entries = 1 << 12
     while entries < sizes.size * BLOCK:
         entries *= 2
-    table = np.full(entries, -1, np.int32)
-    keys = np.empty(4096, np.int64)
-    touched = np.empty(4096, np.int32)
+    table = space[:entries]
+    table[:] = -1
     points = 0
     listed = 0
     features = np.zeros((d, BLOCK), np.float32)
@@ -346,8 +360,6 @@ def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight,
                     number = here_places[entry]
                 corner[tile, r, b] = number
         # Then find those in the whole table.
-        if listed + found > touched.size:
-            touched = _longer(touched)
         _look_up(table, keys, new_keys, found, candidates)
         for f in range(found):
             point = candidates[f]
@@ -356,31 +368,31 @@ def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight,
                 point = table[entry]
                 if point < 0:
                     point = np.int32(points)
-                    if points == keys.size:
-                        keys = _longer(keys)
                     table[entry] = point
                     keys[points] = new_keys[f]
                     points += 1
             touched[listed + f] = point
         listed += found
-        if 4 * (points + BLOCK * corners) > table.size:
-            table = np.full(4 * table.size, -1, np.int32)
+        if _ROOM * (points + BLOCK * corners) > table.size:
+            table = space[: min(4 * table.size, space.size)]
+            table[:] = -1
             for p in range(points):
                 table[_find(table, keys, keys[p])] = p
     touched_starts[sizes.size] = listed
-    return keys[:points].copy(), table, touched[:listed].copy()
+    return points, listed, table.size
 
 
 @compiled()
-def _link(keys, table, shifts):
-    """Chains of neighbours along the d+1 axes, and their runs; see `Lattice.chains`."""
+def _link(keys, table, shifts, chains):
+    """Fill chains with those of neighbours along the d+1 axes; return what is filled and the runs: see `Lattice`."""
     d = shifts.size
     corners = d + 1
     points = keys.size
-    chains = np.empty(points * corners, np.int32)
     runs = np.empty((64, 2), np.int32)
     wanted = np.empty(_BATCH, np.int64)
+    wanted_by = np.empty(_BATCH, np.int32)
     candidates = np.empty(_BATCH, np.int32)
+    bits, bits_shift = _bits(keys)
     following = np.empty(points, np.int32)
     has_previous = np.empty(points, np.bool_)
     walked = np.empty(points, np.int32)
@@ -394,19 +406,24 @@ def _link(keys, table, shifts):
     for axis in range(corners):
         along = np.int64(1) << shifts[axis] if axis < d else np.int64(0)
         has_previous[:] = False
+        following[:] = -1
         for first in range(0, points, _BATCH):
-            size = min(_BATCH, points - first)
-            for b in range(size):
+            possible = 0
+            for p in range(first, min(first + _BATCH, points)):
                 # All coordinates one less, that of the axis d more; a remainder of 0 wraps to d.
-                key = keys[first + b]
-                wanted[b] = key + (along - 1 if key & 7 else along - everywhere + d)
-            _look_up(table, keys, wanted, size, candidates)
-            for b in range(size):
+                key = keys[p]
+                key += along - 1 if key & 7 else along - everywhere + d
+                wanted[possible] = key
+                wanted_by[possible] = p
+                bit = _hash(key) >> bits_shift
+                possible += np.int64((bits[bit >> np.uint64(3)] >> (bit & np.uint64(7))) & np.uint64(1))
+            _look_up(table, keys, wanted, possible, candidates)
+            for b in range(possible):
                 neighbour = candidates[b]
                 if neighbour == _COLLISION:
                     neighbour = table[_find(table, keys, wanted[b])]
-                following[first + b] = neighbour
                 if neighbour >= 0:
+                    following[wanted_by[b]] = neighbour
                     has_previous[neighbour] = True
         count = 0
         end = 0
@@ -448,7 +465,7 @@ def _link(keys, table, shifts):
             for k in range(length):
                 chains[to + k] = walked[begins[c] + k]
         used = at
-    return chains[:used].copy(), runs[:run].copy()
+    return used, runs[:run].copy()
 
 
 @compiled()
@@ -479,6 +496,25 @@ def _slice(corner, weight, touched, touched_starts, values):
 def _hash(key):
     """Fibonacci hashing; the upper bits are the good ones."""
     return np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled()
+def _bits(keys):
+    """A bit for each hash of a key, in bytes, and the shift that makes a hash the number of its bit.
+
+    Most keys that are looked up are not there, and these bits fit the cache where the table does not.
+    """
+    shift = np.uint64(64)
+    size = 8
+    while size < 8 * keys.size:
+        size *= 2
+    while np.int64(1) << np.int64(np.uint64(64) - shift) < size:
+        shift -= np.uint64(1)
+    bits = np.zeros(size // 8, np.uint8)
+    for p in range(keys.size):
+        place = _hash(keys[p]) >> shift
+        bits[place >> np.uint64(3)] |= np.uint8(1) << np.uint8(place & np.uint64(7))
+    return bits, shift
 
 
 @compiled()
@@ -514,14 +550,6 @@ def _look_up(table, keys, wanted, count, found):
         point = found[f]
         other = keys[max(point, np.int32(0))] != wanted[f]
         found[f] = np.int32(_COLLISION) if point >= 0 and other else point
-
-
-@compiled()
-def _longer(array):
-    """The array with twice the room."""
-    result = np.empty(2 * array.size, array.dtype)
-    result[: array.size] = array
-    return result
 
 
 @compiled()
