@@ -37,6 +37,7 @@ GRID = [CRFParams(w, xy, rgb) for w in (5, 10) for xy in range(50, 101, 10) for 
 WIDTHS = (100, 200, 500, 1000, 2000)
 LABELS = (2, 5, 10, 21, 40, 80)
 LONG_S = 12.0
+"""What takes so long is not timed again."""
 PARTS = ("photos", "noise", "sizes", "labels", "grid", "stages", "memory", "processes")
 
 

@@ -514,7 +514,7 @@ def _update(
         if here == 0 and same and not anew:
             continue
         count += here
-        if anew:
+        if anew:  # no pixel waits
             wanted[:] = True
             change[:] = np.float32(np.inf)
         for k in range(labels):

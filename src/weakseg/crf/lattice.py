@@ -502,13 +502,11 @@ def _hash(key):
 def _bits(keys):
     """A bit for each hash of a key, in bytes, and the shift that makes a hash the number of its bit.
 
-    Most keys that are looked up are not there, and these bits fit the cache where the table does not.
+    They say of most keys that are not there that they are not, and fit the cache where the table does not.
     """
-    shift = np.uint64(64)
-    size = 8
+    size, shift = 8, np.uint64(61)
     while size < 8 * keys.size:
         size *= 2
-    while np.int64(1) << np.int64(np.uint64(64) - shift) < size:
         shift -= np.uint64(1)
     bits = np.zeros(size // 8, np.uint8)
     for p in range(keys.size):
