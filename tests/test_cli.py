@@ -43,6 +43,23 @@ def test_help_does_not_wait_for_torch() -> None:
     assert shown.splitlines()[-1] == "False"
 
 
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        # Each runs once a run of a study, for seconds, which these libraries would double.
+        ("weakseg.evaluate.crf_search", {"torch", "pandas", "scipy", "matplotlib"}),
+        ("weakseg.evaluate.mean_iou", {"torch", "pandas", "scipy", "matplotlib"}),
+        ("weakseg.evaluate.box_search", {"torch", "pandas", "scipy", "matplotlib"}),
+        ("weakseg.evaluate.score_run", {"pandas", "scipy", "matplotlib"}),
+        ("weakseg.train.loop", {"pandas", "scipy", "matplotlib"}),
+    ],
+)
+def test_commands_of_each_run_do_not_wait_for_libraries_they_do_not_need(module: str, libraries: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not libraries & set(shown.split())
+
+
 @pytest.mark.parametrize("arguments", [[], ["nosuch"], ["train"], ["train", "--experiment", "x", "--threads", "0"]])
 def test_wrong_words_end_with_2_and_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -4,9 +4,18 @@ import hashlib
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from weakseg.files import atomic_path, atomic_write_json, atomic_write_text, fresh_folder, sha256_file, sha256_json
+from weakseg.files import (
+    atomic_path,
+    atomic_write_csv,
+    atomic_write_json,
+    atomic_write_text,
+    fresh_folder,
+    sha256_file,
+    sha256_json,
+)
 
 
 def test_target_appears_only_when_the_block_has_ended(tmp_path: Path) -> None:
@@ -40,6 +49,13 @@ def test_json_is_sorted_so_that_equal_values_give_equal_bytes(tmp_path: Path) ->
     atomic_write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
     atomic_write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_csv_is_that_of_pandas(tmp_path: Path) -> None:
+    rows = [{"name": "potted plant", "iou": 100 / 3, "images": 2}, {"name": 'a "b", c', "iou": None, "images": 0}]
+    atomic_write_csv(tmp_path / "a.csv", rows)
+    assert (tmp_path / "a.csv").read_text() == pd.DataFrame(rows).to_csv(index=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1])

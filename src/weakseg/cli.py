@@ -120,7 +120,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
-    from weakseg.evaluate.scores import score_run
+    from weakseg.evaluate.score_run import score_run
 
     _set_threads(args)
     study, paths = _study(args)

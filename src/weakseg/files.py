@@ -1,10 +1,11 @@
 """Writing results so that a half-written file is never taken for a finished one, and hashing inputs."""
 
+import csv
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def atomic_write_text(target: str | Path, text: str) -> None:
 def atomic_write_json(target: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, in one step."""
     atomic_write_text(target, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def atomic_write_csv(target: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of the same columns, in their order, as CSV (UTF-8) in one step; None is an empty field.
+
+    For tables that are made and not computed with: importing a library for those takes longer than the writing.
+    """
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

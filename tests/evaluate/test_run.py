@@ -18,7 +18,8 @@ from weakseg.errors import WeaksegError
 from weakseg.evaluate import confusion_matrix
 from weakseg.evaluate.crf_search import finer_points, tune_crf
 from weakseg.evaluate.mean_iou import evaluate_run, mean_iou
-from weakseg.evaluate.scores import ScoreStore, score_run, write_scores
+from weakseg.evaluate.score_run import score_run
+from weakseg.evaluate.scores import ScoreStore, write_scores
 from weakseg.evaluate.segment import segment_images
 from weakseg.model import load_model
 from weakseg.train.features import cache_features

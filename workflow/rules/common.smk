@@ -70,6 +70,8 @@ def attempt(function, *arguments):
 def use_environment(data_root):
     """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand the data root to every command."""
     os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    # A study starts Python a hundred times; where no bytecode is kept, it compiles its libraries each time, for seconds.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if data_root:
         os.environ.update({DATA_ROOT_VARIABLE: str(data_root)})
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 from tqdm import tqdm
 
 from weakseg.data.prepare import held_out, open_data
@@ -129,6 +128,8 @@ def boxes_from_instances(instances: np.ndarray, labels: np.ndarray, *, where: st
     Raises:
         WeaksegError: shapes differ, or an instance lies on background and void alone.
     """
+    from scipy import ndimage  # takes a second, which a training that only reads boxes need not wait for
+
     if instances.shape != labels.shape:
         raise WeaksegError(f"{where}: instances are {instances.shape}, labels {labels.shape}; they must have one size")
     known = np.where(instances == IGNORE, 0, instances)

@@ -1,13 +1,14 @@
 """Image-level labels: which labels occur in a training image."""
 
+import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from weakseg.data.prepare import open_data
 from weakseg.errors import WeaksegError
-from weakseg.files import atomic_path
+from weakseg.files import atomic_write_csv
 from weakseg.labels import CLASSES
 
 
@@ -18,10 +19,10 @@ def write_image_labels(manifest_path: str | Path, out_csv: str | Path) -> None:
     are made from the pixel-level ones).
     """
     present = open_data(manifest_path).check(["train_aug"])
-    frame = pd.DataFrame(np.stack(list(present.values())).astype(int), columns=list(CLASSES))
-    frame.insert(0, "image", list(present))
-    with atomic_path(out_csv) as temporary:
-        frame.to_csv(temporary, index=False)
+    atomic_write_csv(
+        out_csv,
+        [{"image": name, **dict(zip(CLASSES, map(int, flags), strict=True))} for name, flags in present.items()],
+    )
 
 
 def read_image_labels(path: str | Path) -> tuple[list[str], np.ndarray]:
@@ -30,21 +31,24 @@ def read_image_labels(path: str | Path) -> tuple[list[str], np.ndarray]:
     Raises:
         WeaksegError: missing file or columns, no images, one twice, or values other than 0 and 1.
     """
+    again = "run `weakseg annotate` again"
     try:
-        frame = pd.read_csv(path, dtype={"image": str}, na_filter=False)  # an image may be called NA
+        with open(path, encoding="utf-8", newline="") as stream:
+            header, *rows = (row for row in csv.reader(stream, strict=True) if row)
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such file; run `weakseg annotate` first") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise WeaksegError(f"{path}: not a table ({error}); run `weakseg annotate` again") from error
-    if list(frame.columns) != ["image", *CLASSES]:
-        raise WeaksegError(
-            f"{path}: its columns must be image and the 21 labels in order; run `weakseg annotate` again"
-        )
-    values = frame[list(CLASSES)].to_numpy()
-    if not np.isin(values, (0, 1)).all():
-        raise WeaksegError(f"{path}: labels must be 0 or 1; run `weakseg annotate` again")
-    if frame.empty:
-        raise WeaksegError(f"{path}: no images in it; run `weakseg annotate` again")
-    if (doubled := frame["image"][frame["image"].duplicated()]).size:
-        raise WeaksegError(f"{path}: image {doubled.iloc[0]} stands in it twice; run `weakseg annotate` again")
-    return frame["image"].tolist(), values.astype(bool)
+    except (csv.Error, ValueError) as error:  # undecodable, or without a header
+        raise WeaksegError(f"{path}: not a table ({error}); {again}") from error
+    if header != ["image", *CLASSES]:
+        raise WeaksegError(f"{path}: its columns must be image and the 21 labels in order; {again}")
+    if not rows:
+        raise WeaksegError(f"{path}: no images in it; {again}")
+    for row in rows:
+        if len(row) != len(header):
+            raise WeaksegError(f"{path}: not a table (image {row[0]} has {len(row) - 1} labels); {again}")
+        if not {"0", "1"}.issuperset(row[1:]):
+            raise WeaksegError(f"{path}: labels must be 0 or 1; {again}")
+    ids = [row[0] for row in rows]
+    if doubled := [name for name, count in Counter(ids).items() if count > 1]:
+        raise WeaksegError(f"{path}: image {doubled[0]} stands in it twice; {again}")
+    return ids, np.array([row[1:] for row in rows]) == "1"

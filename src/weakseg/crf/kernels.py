@@ -205,7 +205,8 @@ def merge_columns(advantage, into, added):
     for first in range(0, m, _ROW):
         size = min(_ROW, m - first)
         own = advantage[into, first : first + size]
-        most[:size] = own
+        for b in range(size):
+            most[b] = own[b]
         for c in added:
             ahead = advantage[c, first : first + size]
             for b in range(size):
@@ -238,7 +239,8 @@ def regroup(sums, lanes, target, columns, new_lanes):
 def _blur(zero, sums, chains, runs, values):
     """values <- blur of sums, both (points * lanes): 1/2, 1, 1/2 along each chain. They may be the same array."""
     if values.ctypes.data != sums.ctypes.data:
-        values[:] = sums
+        for v in range(values.size):
+            values[v] = sums[v]
     p = np.uint64(0)
     for run in range(runs.shape[0]):
         length, count = np.uint64(runs[run, 0]), np.uint64(runs[run, 1])

@@ -277,7 +277,9 @@ def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight,
             for b in range(BLOCK):
                 high[b] = total[b] - np.float32(j) * feature[b]
                 total[b] += feature[b]
-        elevated[0] = total
+        first_elevated = elevated[0]
+        for b in range(BLOCK):
+            first_elevated[b] = total[b]
         # Nearest point of remainder 0, coordinate by coordinate; `total` holds the excess of the sum.
         total[:] = 0
         for j in range(corners):
@@ -444,12 +446,13 @@ def _link(keys, table, shifts, chains):
         # Short chains stand by length, long ones each for themselves.
         if run + _LONG + count > runs.shape[0]:
             more = np.empty((run + _LONG + count, 2), np.int32)
-            more[:run] = runs[:run]
+            for r in range(run):
+                more[r, 0], more[r, 1] = runs[r, 0], runs[r, 1]
             runs = more
         at = used
         for length in range(2, _LONG):
             if place[length] > 0:
-                runs[run] = length, place[length]
+                runs[run, 0], runs[run, 1] = length, place[length]
                 run += 1
             place[length], at = at, at + length * place[length]
         for c in range(count):
@@ -460,7 +463,7 @@ def _link(keys, table, shifts, chains):
             else:
                 to = at
                 at += length
-                runs[run] = length, 1
+                runs[run, 0], runs[run, 1] = length, 1
                 run += 1
             for k in range(length):
                 chains[to + k] = walked[begins[c] + k]

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from weakseg.annotations.bbox_seg import BboxSegParams, bbox_seg_grid, read_photo
 from weakseg.annotations.boxes import ImageBoxes, boxes_of, read_boxes
@@ -16,7 +15,7 @@ from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.crf_search import finer_points, grid_points
 from weakseg.evaluate.mean_iou import confusion_matrix, iou
-from weakseg.files import atomic_path, atomic_write_json, sha256_file, sha256_json
+from weakseg.files import atomic_write_csv, atomic_write_json, sha256_file, sha256_json
 from weakseg.labels import BACKGROUND, NUM_LABELS
 from weakseg.parallel import parallel_map
 from weakseg.paths import StudyPaths
@@ -121,8 +120,7 @@ def tune_bbox_seg(study: Study, paths: StudyPaths, *, threads: int = 1) -> None:
     best = _best(rows)
     if np.isnan(float(best["iou_foreground"])):
         raise WeaksegError(f"{paths.boxes}: no held-out image shows an object, so alpha cannot be chosen")
-    with atomic_path(paths.bbox_seg_grid) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    atomic_write_csv(paths.bbox_seg_grid, rows)
     chosen = {
         **{name: value for name, value in best.items() if name != "stage"},
         "iterations": search.iterations,

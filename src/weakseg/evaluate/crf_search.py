@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from weakseg.config import CrfGrid, CrfSearch, Study
 from weakseg.crf import CRFParams, mean_field_grid, unary_from_scores
@@ -14,7 +13,7 @@ from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder
 from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou
 from weakseg.evaluate.scores import ScoreStore
-from weakseg.files import atomic_path, atomic_write_json, sha256_file, sha256_json
+from weakseg.files import atomic_write_csv, atomic_write_json, sha256_file, sha256_json
 from weakseg.labels import NUM_LABELS
 from weakseg.parallel import parallel_map
 from weakseg.paths import RunPaths, StudyPaths
@@ -109,8 +108,7 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
 
     store = ScoreStore(run.scores)
     plain = sum(confusion_matrix(folder.labels(i), store.full(i).argmax(0)) for i in ids)
-    with atomic_path(run.crf_grid) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    atomic_write_csv(run.crf_grid, rows)
     best = _best(rows)
     atomic_write_json(
         run.crf,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from weakseg.config import Experiment, Study
 from weakseg.crf import CRFParams, label_map, unary_from_scores
@@ -14,7 +13,7 @@ from weakseg.data.prepare import held_out, open_data
 from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.scores import ScoreStore
-from weakseg.files import atomic_path, atomic_write_json, fresh_folder
+from weakseg.files import atomic_write_csv, atomic_write_json, fresh_folder
 from weakseg.labels import CLASSES, IGNORE, NUM_LABELS
 from weakseg.parallel import parallel_map
 from weakseg.paths import RunPaths, StudyPaths
@@ -123,18 +122,29 @@ def _write_results(
     crf_facts: dict[str, Any],
 ) -> None:
     counts = {"val": len(ids), "untuned_val": len(set(ids) - tuned)}
-    columns: dict[str, Any] = {"class": list(CLASSES)}
-    for (name, part), matrix in confusions.items():
-        suffix = "" if part == "val" else "_untuned_val"
-        columns[f"iou_{name}{suffix}"] = (100 * iou(matrix)).round(3) if counts[part] else None
-    columns["images"] = images_with
-    with atomic_path(run.per_class) as temporary:
-        pd.DataFrame(columns).to_csv(temporary, index=False)
+    ious = {
+        f"iou_{name}" + ("" if part == "val" else "_untuned_val"): iou(matrix).tolist() if counts[part] else None
+        for (name, part), matrix in confusions.items()
+    }
+    atomic_write_csv(
+        run.per_class,
+        [
+            {
+                "class": name,
+                **{
+                    column: None if values is None else round(100 * values[label], 3) for column, values in ious.items()
+                },
+                "images": images_with[label],
+            }
+            for label, name in enumerate(CLASSES)
+        ],
+    )
     for name in ("dcnn", "crf"):
-        with atomic_path(run.confusion(crf=name == "crf")) as temporary:
-            pd.DataFrame(confusions[name, "val"], index=list(CLASSES), columns=list(CLASSES)).to_csv(
-                temporary, index_label="truth"
-            )
+        rows = zip(CLASSES, confusions[name, "val"].tolist(), strict=True)
+        atomic_write_csv(
+            run.confusion(crf=name == "crf"),
+            [{"truth": truth, **dict(zip(CLASSES, pixels, strict=True))} for truth, pixels in rows],
+        )
     config = json.loads(run.config.read_text(encoding="utf-8"))
     atomic_write_json(
         run.metrics,

@@ -12,9 +12,10 @@ from weakseg.crf import label_map, unary_from_scores
 from weakseg.data.voc import write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.mean_iou import read_crf
+from weakseg.evaluate.upsampling import upsample_scores
 from weakseg.files import atomic_path
 from weakseg.labels import BACKGROUND, palette
-from weakseg.model import load_model, upsample_scores
+from weakseg.model import load_model
 from weakseg.model.inputs import network_input
 from weakseg.paths import RunPaths
 
@@ -55,8 +56,8 @@ def segment_images(
         image = _read_photo(path)
         inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
         scores = upsample_scores(
-            model(inputs)[0], image.shape[:2], stride=network.output_stride, image_scale=network.image_scale
-        ).numpy()
+            model(inputs)[0].numpy(), image.shape[:2], stride=network.output_stride, image_scale=network.image_scale
+        )
         if params is None:
             labels = scores.argmax(0).astype(np.uint8)
         else:

@@ -1,6 +1,6 @@
-"""Networks: trunks at output stride 8 or 16, DeepLab heads, weights and the geometry of score maps."""
+"""Networks: trunks at output stride 8 or 16, DeepLab heads, weights."""
 
-from weakseg.model.segmenter import Segmenter, build_model, upsample_scores
+from weakseg.model.segmenter import Segmenter, build_model
 from weakseg.model.weights import load_initial_weights, load_model, preprocess, save_model
 
 __all__ = [
@@ -10,5 +10,4 @@ __all__ = [
     "load_model",
     "preprocess",
     "save_model",
-    "upsample_scores",
 ]

@@ -1,13 +1,10 @@
-"""A trunk with a head, and the geometry between its score cells and the photo's pixels."""
+"""A trunk with a head, by name or description."""
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from weakseg.config import Network
-from weakseg.data.transforms import padded_size, scaled_size
 from weakseg.errors import WeaksegError
 from weakseg.labels import NUM_LABELS
 from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
@@ -88,35 +85,3 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
         separable_fc6=network.separable_fc6,
     )
     return Segmenter(trunk, head, network.output_stride)
-
-
-def upsample_scores(scores: Tensor, size: tuple[int, int], *, stride: int, image_scale: float = 1.0) -> Tensor:
-    """Scores at the photo's own pixels.
-
-    The map of the padded photo is interpolated bilinearly with aligned corners to network pixels (each cell to its
-    own pixel), cropped to the photo and, where the network saw it scaled, resampled to its own size.
-
-    Args:
-        scores: (L+1, h, w) float.
-        size: height and width of the photo in pixels.
-        stride: output stride.
-        image_scale: factor at which the network saw the photo.
-
-    Returns:
-        (L+1, H, W) float32.
-
-    Raises:
-        WeaksegError: the map's size does not belong to this photo.
-    """
-    height, width = scaled_size(size, image_scale)
-    rows, columns = padded_size(height, stride), padded_size(width, stride)
-    expected = ((rows - 1) // stride + 1, (columns - 1) // stride + 1)
-    if scores.dim() != 3 or tuple(scores.shape[1:]) != expected:
-        raise WeaksegError(
-            f"scores {tuple(scores.shape)} do not belong to a photo of {size}: {expected} cells expected"
-        )
-    whole = functional.interpolate(scores[None].float(), size=(rows, columns), mode="bilinear", align_corners=True)
-    cut = whole[:, :, :height, :width]
-    if (height, width) != size:
-        cut = functional.interpolate(cut, size=size, mode="bilinear", align_corners=False)
-    return cut[0].contiguous(memory_format=torch.contiguous_format)

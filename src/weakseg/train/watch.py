@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from weakseg.annotations.choice import spread, telling_images
 from weakseg.config import Experiment, Study
 from weakseg.data.prepare import open_data
 from weakseg.estep import bbox_em_fixed
-from weakseg.files import atomic_path, sha256_json
+from weakseg.files import atomic_path, atomic_write_csv, sha256_json
 from weakseg.labels import CLASSES, IGNORE, NUM_LABELS
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.train.samples import SampleSource
@@ -103,23 +102,18 @@ class EStepWatch:
         class: moment, iteration, images, truth, then cells by label.
         """
         maps: dict[str, np.ndarray] = {}
-        frames = []
+        rows: list[dict[str, object]] = []
         for moment, path in self._parts.items():
             if not path.exists():
                 continue
             with np.load(path) as part:
                 maps |= {f"{moment}/{i}": part[f"map/{i}"] for i in self.shown}
-                frame = pd.DataFrame(part["confusion"], columns=list(CLASSES))
-                done = int(part["done"])
-            frame.insert(0, "truth", list(CLASSES))
-            frame.insert(0, "images", len(self.measured))
-            frame.insert(0, "iteration", done)
-            frame.insert(0, "moment", moment)
-            frames.append(frame)
+                facts = {"moment": moment, "iteration": int(part["done"]), "images": len(self.measured)}
+                for truth, cells in zip(CLASSES, part["confusion"].tolist(), strict=True):
+                    rows.append({**facts, "truth": truth, **dict(zip(CLASSES, cells, strict=True))})
         with atomic_path(self.run.estep_maps) as temporary:
             save_file(maps, temporary)
-        with atomic_path(self.run.estep_confusion) as temporary:
-            pd.concat(frames).to_csv(temporary, index=False)
+        atomic_write_csv(self.run.estep_confusion, rows)
 
     def discard(self) -> None:
         """Remove what was kept for a kill."""
