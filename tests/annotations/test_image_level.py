@@ -72,6 +72,7 @@ def swap(rows):
         (lambda rows: rows[1].__setitem__(2, "2"), "0 or 1"),
         (lambda rows: rows[1].__setitem__(2, ""), "0 or 1"),
         (lambda rows: rows[1].__setitem__(2, "yes"), "0 or 1"),
+        (lambda rows: rows[2].pop(), "not a table"),
         (lambda rows: rows.append(rows[1]), "twice"),
         (lambda rows: rows.__delitem__(slice(1, None)), "no images"),
         (lambda rows: rows.__delitem__(slice(None)), "not a table"),

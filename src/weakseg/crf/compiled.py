@@ -17,6 +17,8 @@ def compiled(*, fast: bool = False, inline: bool = False) -> Callable[[Callable[
 
     Numba looks at a function's own file to tell whether what it kept is stale, but constants and functions of other
     files are compiled in, too. So the folder is named after the text of all files of the engine.
+
+    Kernels copy arrays in loops: numba compiles an assignment of an array together with its error message, for seconds.
     """
 
     def compile_kernel(function: Callable[..., Any]) -> Any:
