@@ -1,6 +1,11 @@
 """The classes of PASCAL VOC 2012, the ignore value and the palette of its index masks."""
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import numpy as np
+
+Value = TypeVar("Value")
 
 CLASSES: tuple[str, ...] = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -16,6 +21,11 @@ BACKGROUND = 0
 
 IGNORE = 255
 """Label of void pixels: neither trained nor scored."""
+
+
+def by_class(values: Iterable[Value]) -> dict[str, Value]:
+    """Class name to value, for L + 1 values in the order of the labels."""
+    return dict(zip(CLASSES, values, strict=True))
 
 
 def palette() -> np.ndarray:

@@ -14,8 +14,6 @@ from weakseg.evaluate.upsampling import upsample_scores
 from weakseg.model import build_model
 from weakseg.model.inputs import network_input
 
-PLAIN = Preprocessing(scale=1, mean=(10, 20, 30), std=(1, 1, 1))
-
 
 def random_scores(size: tuple[int, int], stride: int, scale: float = 1.0) -> np.ndarray:
     cells = ((padded_size(side, stride) - 1) // stride + 1 for side in scaled_size(size, scale))
@@ -39,9 +37,8 @@ def torch_upsampling(scores: np.ndarray, size: tuple[int, int], stride: int, sca
     height, width = scaled_size(size, scale)
     padded = padded_size(height, stride), padded_size(width, stride)
     whole = functional.interpolate(torch.from_numpy(scores)[None], size=padded, mode="bilinear", align_corners=True)
-    return functional.interpolate(whole[:, :, :height, :width], size=size, mode="bilinear", align_corners=False)[
-        0
-    ].numpy()
+    cut = whole[:, :, :height, :width]
+    return functional.interpolate(cut, size=size, mode="bilinear", align_corners=False)[0].numpy()
 
 
 @settings(max_examples=25, deadline=None)
@@ -91,5 +88,5 @@ def test_scores_of_a_padded_photo_belong_to_it() -> None:
     image = np.zeros((50, 71, 3), dtype=np.uint8)
     for scale in (1.0, 0.6):
         with torch.no_grad():
-            scores = model(network_input(image, scale, 8, PLAIN))[0].numpy()
+            scores = model(network_input(image, scale, 8, Preprocessing()))[0].numpy()
         assert upsample_scores(scores, (50, 71), stride=8, image_scale=scale).shape == (3, 50, 71)

@@ -9,7 +9,7 @@ import numpy as np
 from weakseg.data.prepare import open_data
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_csv
-from weakseg.labels import CLASSES
+from weakseg.labels import CLASSES, by_class
 
 
 def write_image_labels(manifest_path: str | Path, out_csv: str | Path) -> None:
@@ -19,10 +19,7 @@ def write_image_labels(manifest_path: str | Path, out_csv: str | Path) -> None:
     are made from the pixel-level ones).
     """
     present = open_data(manifest_path).check(["train_aug"])
-    atomic_write_csv(
-        out_csv,
-        [{"image": name, **dict(zip(CLASSES, map(int, flags), strict=True))} for name, flags in present.items()],
-    )
+    atomic_write_csv(out_csv, [{"image": name, **by_class(flags.astype(int))} for name, flags in present.items()])
 
 
 def read_image_labels(path: str | Path) -> tuple[list[str], np.ndarray]:

@@ -271,15 +271,13 @@ def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight,
             for c in range(colours):
                 features[2 + c, b] = np.float32(channels[np.int64(i) * colours + c]) * scale[2 + c]
         # Elevate onto the hyperplane of coordinates that sum to zero.
-        total[:] = 0
+        so_far = elevated[0]
+        so_far[:] = 0
         for j in range(d, 0, -1):
             feature, high = features[j - 1], elevated[j]
             for b in range(BLOCK):
-                high[b] = total[b] - np.float32(j) * feature[b]
-                total[b] += feature[b]
-        first_elevated = elevated[0]
-        for b in range(BLOCK):
-            first_elevated[b] = total[b]
+                high[b] = so_far[b] - np.float32(j) * feature[b]
+                so_far[b] += feature[b]
         # Nearest point of remainder 0, coordinate by coordinate; `total` holds the excess of the sum.
         total[:] = 0
         for j in range(corners):

@@ -14,7 +14,7 @@ from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.scores import ScoreStore
 from weakseg.files import atomic_write_csv, atomic_write_json, fresh_folder
-from weakseg.labels import CLASSES, IGNORE, NUM_LABELS
+from weakseg.labels import CLASSES, IGNORE, NUM_LABELS, by_class
 from weakseg.parallel import parallel_map
 from weakseg.paths import RunPaths, StudyPaths
 
@@ -123,7 +123,9 @@ def _write_results(
 ) -> None:
     counts = {"val": len(ids), "untuned_val": len(set(ids) - tuned)}
     ious = {
-        f"iou_{name}" + ("" if part == "val" else "_untuned_val"): iou(matrix).tolist() if counts[part] else None
+        f"iou_{name}" + ("" if part == "val" else "_untuned_val"): (
+            (100 * iou(matrix)).round(3).tolist() if counts[part] else [None] * NUM_LABELS
+        )
         for (name, part), matrix in confusions.items()
     }
     atomic_write_csv(
@@ -131,9 +133,7 @@ def _write_results(
         [
             {
                 "class": name,
-                **{
-                    column: None if values is None else round(100 * values[label], 3) for column, values in ious.items()
-                },
+                **{column: values[label] for column, values in ious.items()},
                 "images": images_with[label],
             }
             for label, name in enumerate(CLASSES)
@@ -143,7 +143,7 @@ def _write_results(
         rows = zip(CLASSES, confusions[name, "val"].tolist(), strict=True)
         atomic_write_csv(
             run.confusion(crf=name == "crf"),
-            [{"truth": truth, **dict(zip(CLASSES, pixels, strict=True))} for truth, pixels in rows],
+            [{"truth": truth, **by_class(pixels)} for truth, pixels in rows],
         )
     config = json.loads(run.config.read_text(encoding="utf-8"))
     atomic_write_json(

@@ -1,6 +1,5 @@
 """Pre-training a trunk on generated single-object images: the demo study's stand-in for ImageNet."""
 
-import csv
 import json
 import time
 
@@ -15,7 +14,7 @@ from weakseg.config import Study
 from weakseg.data.prepare import read_manifest
 from weakseg.data.scenes import read_pretraining
 from weakseg.errors import WeaksegError
-from weakseg.files import atomic_path
+from weakseg.files import atomic_path, atomic_write_csv
 from weakseg.labels import NUM_LABELS
 from weakseg.model import build_model, preprocess
 from weakseg.paths import StudyPaths
@@ -71,7 +70,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
         return classifier(0.5 * maps.mean((2, 3)) + 0.5 * maps.amax((2, 3)))
 
     trunk.train()
-    rows: list[tuple[int, float, float, float]] = []
+    rows: list[dict[str, float]] = []
     started = time.monotonic()
     bar = tqdm(total=steps, desc="pre-training", unit="it", mininterval=2)
     for epoch in range(epochs):
@@ -88,7 +87,8 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
         rate = float(schedule.get_last_lr()[0])
-        rows.append((epoch + 1, float(np.mean(losses)), rate, round(time.monotonic() - started, 1)))
+        seconds = round(time.monotonic() - started, 1)
+        rows.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "lr": rate, "seconds": seconds})
     bar.close()
     trunk.eval()
     with torch.no_grad():
@@ -96,10 +96,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
     accuracy = float(torch.cat(hits).mean()) if held_out else None
     shown = "no image held out" if accuracy is None else f"held-out accuracy {100 * accuracy:.1f} %"
     print(f"pre-training: {len(train)} images, {shown}")
-    with atomic_path(paths.pretrained.with_name("pretrain_log.csv")) as temporary, temporary.open("w") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("epoch", "loss", "lr", "seconds"))
-        writer.writerows(rows)
+    atomic_write_csv(paths.pretrained.with_name("pretrain_log.csv"), rows)
     facts = {
         "accuracy": accuracy,
         "images": len(train),

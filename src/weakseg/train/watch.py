@@ -14,7 +14,7 @@ from weakseg.config import Experiment, Study
 from weakseg.data.prepare import open_data
 from weakseg.estep import bbox_em_fixed
 from weakseg.files import atomic_path, atomic_write_csv, sha256_json
-from weakseg.labels import CLASSES, IGNORE, NUM_LABELS
+from weakseg.labels import CLASSES, IGNORE, NUM_LABELS, by_class
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.train.samples import SampleSource
 
@@ -110,7 +110,7 @@ class EStepWatch:
                 maps |= {f"{moment}/{i}": part[f"map/{i}"] for i in self.shown}
                 facts = {"moment": moment, "iteration": int(part["done"]), "images": len(self.measured)}
                 for truth, cells in zip(CLASSES, part["confusion"].tolist(), strict=True):
-                    rows.append({**facts, "truth": truth, **dict(zip(CLASSES, cells, strict=True))})
+                    rows.append({**facts, "truth": truth, **by_class(cells)})
         with atomic_path(self.run.estep_maps) as temporary:
             save_file(maps, temporary)
         atomic_write_csv(self.run.estep_confusion, rows)
