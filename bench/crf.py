@@ -1,4 +1,4 @@
-"""The fast CRF engine against pydensecrf: agreement first, then time and memory, in one run.
+"""The CRF engine against pydensecrf: agreement first, then time and memory, in one run.
 
     python bench/crf.py --run RUN_DIR --images VOC_FOLDER [--photos 50] [--grid-photos 5] [--parts photos grid ...]
     python bench/crf.py                     # without a run: what needs no photos
@@ -24,7 +24,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from weakseg.crf import CRFParams, fast, field, label_map, lattice, mean_field, mean_field_grid, unary_from_scores
+from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid, unary_from_scores
+from weakseg.crf.engine import lattice, marginals, updates
 from weakseg.data.voc import VocFolder
 from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou
 from weakseg.evaluate.scores import ScoreStore
@@ -196,17 +197,18 @@ def of_stages(problems: list[Problem]) -> pd.DataFrame:
         return call
 
     places = [
-        (fast, "survey", "unary: read"), (fast, "advantages", "unary: columns"), (fast, "to_labels", "labels"),
-        (field, "settle", "bounds"), (field, "merge_columns", "merging"), (field, "regroup", "merging"),
+        (marginals, "survey", "unary: read"), (marginals, "advantages", "unary: columns"),
+        (marginals, "to_labels", "labels"),
+        (updates, "settle", "bounds"), (updates, "merge_columns", "merging"), (updates, "regroup", "merging"),
         (lattice, "_embed", "lattice: embed"), (lattice, "_link", "lattice: neighbours"),
         (lattice, "_splat", "lattice: mass"), (lattice, "_slice", "lattice: mass"),
     ]  # fmt: skip
     kept = [(module, name, getattr(module, name)) for module, name, _ in places]
-    kernels = field.kernels_of
+    kernels = updates.kernels_of
     for module, name, stage in places:
         setattr(module, name, watched(stage, getattr(module, name)))
     parts = {"blur": "blur", "moves": "bounds", "update": "slice, softmax, splat"}
-    field.kernels_of = lambda lanes: kernels(lanes)._replace(  # type: ignore[assignment]
+    updates.kernels_of = lambda lanes: kernels(lanes)._replace(  # type: ignore[assignment]
         **{part: watched(stage, getattr(kernels(lanes), part)) for part, stage in parts.items()}
     )
     rows = []
@@ -214,7 +216,7 @@ def of_stages(problems: list[Problem]) -> pd.DataFrame:
         spent.clear()
         total, _ = seconds(partial(ours, problem))
         rows.append({**spent, "rest": total - sum(spent.values()), "total": total})
-    field.kernels_of = kernels
+    updates.kernels_of = kernels
     for module, name, function in kept:
         setattr(module, name, function)
     table = (1e3 * pd.DataFrame(rows).fillna(0)).median().rename("ms").rename_axis("stage").reset_index()

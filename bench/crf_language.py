@@ -2,9 +2,9 @@
 
     python bench/crf_language.py            # needs g++
 
-Splat, blur and slice of eight columns on the bilateral lattice of a 500x375 image, as in
-`weakseg.crf.kernels.filter_columns`, against the same loops in C++ (g++ -O3 -march=native, vectors of eight floats).
-Prints agreement, then medians.
+Splat, blur and slice of eight columns on the bilateral lattice of a 500x375 image: `filter_columns` of
+`weakseg.crf.engine.kernels` against the same loops in C++ (g++ -O3 -march=native, vectors of eight floats). Prints
+agreement, then medians.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from crf import made_up, noisy
 
-from weakseg.crf.kernels import filter_columns
-from weakseg.crf.lattice import Lattice, bilateral_lattice
+from weakseg.crf.engine.kernels import filter_columns
+from weakseg.crf.engine.lattice import Lattice, bilateral_lattice
 
 SOURCE = r"""
 #include <cstdint>
@@ -74,9 +74,9 @@ def in_cpp(library: ctypes.CDLL, lattice: Lattice, columns: np.ndarray) -> np.nd
     """The filter in C++."""
     values = np.zeros(8 * lattice.points, dtype=np.float32)
     out = np.empty_like(columns)
-    arrays = [columns, lattice.corner, lattice.weight, lattice.touched, lattice.touched_starts]
+    arrays = [columns, *lattice.corners]
     library.filter(
-        *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays), ctypes.c_int64(len(lattice.corner)),
+        *(array.ctypes.data_as(ctypes.c_void_p) for array in arrays), ctypes.c_int64(len(lattice.corners.number)),
         *(array.ctypes.data_as(ctypes.c_void_p) for array in (lattice.chains, lattice.runs)),
         ctypes.c_int64(len(lattice.runs)), values.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p),
     )  # fmt: skip
@@ -85,10 +85,7 @@ def in_cpp(library: ctypes.CDLL, lattice: Lattice, columns: np.ndarray) -> np.nd
 
 def in_numba(lattice: Lattice, columns: np.ndarray) -> np.ndarray:
     """The engine's filter."""
-    return filter_columns(
-        columns, lattice.corner, lattice.weight, lattice.touched, lattice.touched_starts, lattice.chains, lattice.runs,
-        lattice.points,
-    )  # fmt: skip
+    return filter_columns(columns, lattice.corners, lattice.chains, lattice.runs, lattice.points)
 
 
 def median_ms(function: Callable[[], np.ndarray]) -> float:

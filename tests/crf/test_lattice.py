@@ -1,5 +1,6 @@
-"""Tiles, lattices and kernels of the fast engine: laws that hold for any image."""
+"""Tiles, lattices and kernels of the engine: laws that hold for any image."""
 
+import itertools
 from collections import Counter
 
 import hypothesis.strategies as st
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from crf.slow import patches
-from weakseg.crf import compiled, kernels, lattice, tiles
-from weakseg.crf.lattice import bilateral_lattice, position_lattice
-from weakseg.crf.tiles import BLOCK, TILE
+from weakseg.crf.engine import kernels, lattice, tiles
+from weakseg.crf.engine.lattice import bilateral_lattice, position_lattice
+from weakseg.crf.engine.tiles import BLOCK, TILE
 
 SIDES = st.integers(1, 70)
 
@@ -36,20 +37,19 @@ def test_lattices_are_whole(height: int, width: int, sigma_xy: float, sigma_rgb:
     """Weights are barycentric, corners point into what the tile touches, chains are as long as their runs say."""
     image = patches(height, width, 3, noise)
     for found in (bilateral_lattice(image, sigma_xy, sigma_rgb), position_lattice(height, width, sigma_rgb)):
-        weight, corner = found.weight.transpose(0, 2, 1), found.corner.transpose(0, 2, 1)
+        weight, number = found.corners.weight.transpose(0, 2, 1), found.corners.number.transpose(0, 2, 1)
         total = weight.sum(2).reshape(-1)
         np.testing.assert_allclose(total[found.tiles.place], 1, atol=2e-3)
         assert (total[found.tiles.empty] == 0).all()
         assert weight.min() > -2e-3
-        counts = np.diff(found.touched_starts)
-        assert (corner.max((1, 2)) < counts).all()
-        for tile in range(len(counts)):
-            here = found.touched[found.touched_starts[tile] : found.touched_starts[tile + 1]]
-            assert len(set(here.tolist())) == len(here)
-        assert found.touched.max() == found.points - 1
+        touched, starts = found.corners.touched, found.corners.starts
+        assert (number.max((1, 2)) < np.diff(starts)).all()
+        for first, last in itertools.pairwise(starts):
+            assert len(set(touched[first:last].tolist())) == last - first
+        assert touched.max() == found.points - 1
         assert (found.runs[:, 0] >= 2).all() and (found.runs[:, 1] >= 1).all()
         assert int(found.runs.prod(1).sum()) == len(found.chains)
-        assert max(Counter(found.chains.tolist()).values(), default=0) <= corner.shape[2]
+        assert max(Counter(found.chains.tolist()).values(), default=0) <= number.shape[2]
         assert (found.mass[found.tiles.place] > 0).all()
 
 
@@ -82,12 +82,3 @@ def test_kernels_can_be_kept_on_disk_by_any_process() -> None:
     assert all(kernel.py_func.__closure__ is None for kernel in found)
     names = [kernel.py_func.__qualname__ for kernel in set(found)]
     assert len(set(names)) == len(names)
-
-
-def test_kept_kernels_belong_to_the_text_of_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = compiled._folder("")
-    assert compiled._folder("/elsewhere").startswith("/elsewhere")
-    compiled._sources.cache_clear()
-    monkeypatch.setattr(compiled.Path, "read_bytes", lambda _: b"another text")
-    assert compiled._folder("") != plain
-    compiled._sources.cache_clear()

@@ -1,4 +1,4 @@
-"""What the fast engine leaves out: the bounds it states, input made to break them, and the switches."""
+"""What the engine leaves out: the bounds it states, input made to break them, and the switches."""
 
 import itertools
 
@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 
 from crf.slow import blobs, patches
-from weakseg.crf import CRFParams, field, label_map, mean_field, mean_field_grid
-from weakseg.crf.fast import Marginals, marginals
-from weakseg.crf.lattice import Lattices
-from weakseg.crf.savings import Savings
-from weakseg.crf.tiles import tiles
+from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid
+from weakseg.crf.engine import updates
+from weakseg.crf.engine.lattice import Lattices
+from weakseg.crf.engine.marginals import Marginals, marginals
+from weakseg.crf.engine.savings import Savings
+from weakseg.crf.engine.tiles import tiles
 
 PARAMS = CRFParams(5, 20, 10)
 NONE = Savings.none()
@@ -47,8 +48,7 @@ def test_merged_labels_are_bounded_from_above_after_one_update(seed: int, w: flo
     params = CRFParams(w, 20, 10)
     found = run(unary, image, Savings(unchanged=0.0, merged_limit=1.0), 1, params)
     labels = merged_labels(found)
-    if not labels:
-        return
+    assert len(labels) > 1
     true = mean_field(unary, image, params, iterations=1, savings=NONE)
     plane = found.planes[list(found.column_labels).index(-1)]
     column = tiles(30, 40).back(plane).reshape(true.shape[1:])
@@ -116,7 +116,7 @@ def test_sums_made_anew_are_those_that_were_changed(
     unary = rng.normal(size=(labels, 37, 45)).astype(np.float32)
     found = []
     for restless in (0.0, 2.0):  # where any pixel changed, and never
-        monkeypatch.setattr(field, "_RESTLESS", restless)
+        monkeypatch.setattr(updates, "_RESTLESS", restless)
         image = Lattices(patches(37, 45))
         found.append(next(marginals(unary, image, [PARAMS], normalization=normalization, savings=NONE))[1].q())
     np.testing.assert_allclose(found[0], found[1], atol=2e-5)

@@ -11,7 +11,9 @@ MAX_PIXELS = 64 * 64
 
 def gaussian_kernel(features: np.ndarray) -> np.ndarray:
     """exp(-|a - b|^2 / 2) between all rows of (n, d) features, self pairs included; (n, n) float64."""
-    distances = ((features[:, None, :] - features[None, :, :]) ** 2).sum(2)
+    distances = np.zeros((len(features), len(features)))
+    for column in features.T:
+        distances += (column[:, None] - column[None, :]) ** 2
     return np.exp(-0.5 * distances)
 
 

@@ -1,11 +1,13 @@
 """The CRF's parameters."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from weakseg.errors import WeaksegError
+
+_LARGEST = 1e30
+"""Up to here values, their reciprocals and the sums made of them are finite in float32, in which engines compute."""
 
 
 @dataclass(frozen=True, order=True)
@@ -32,16 +34,13 @@ class CRFParams:
         return cls(**{field.name: float(values[field.name]) for field in fields(cls)})
 
     def __post_init__(self) -> None:
-        """Refuse widths that are not positive, weights that are negative, and values that are not finite."""
-        for name, lowest_allowed in (
-            ("sigma_xy", False),
-            ("sigma_rgb", False),
-            ("sigma_pos", False),
-            ("w", True),
-            ("w_pos", True),
-        ):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0 or (value == 0 and not lowest_allowed):
-                raise WeaksegError(
-                    f"CRF: {name} must be {'0 or more' if lowest_allowed else 'positive'} and finite, got {value}"
-                )
+        """Refuse widths and weights out of range.
+
+        Raises:
+            WeaksegError: a width outside 1e-30 to 1e30, or a weight outside 0 to 1e30; it names the field.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            lowest = 1 / _LARGEST if field.name.startswith("sigma") else 0
+            if not lowest <= value <= _LARGEST:  # NaN is not, either
+                raise WeaksegError(f"CRF: {field.name} must lie in {lowest:g} to {_LARGEST:g}, got {value}")

@@ -6,9 +6,9 @@ import torch
 
 from crf.slow import blobs, patches
 from weakseg.crf import CRFParams, mean_field
-from weakseg.crf.lattice import bilateral_lattice, position_lattice
-from weakseg.crf.savings import Savings
-from weakseg.crf.tensors import build_lattice
+from weakseg.crf.engine.lattice import bilateral_lattice, position_lattice
+from weakseg.crf.engine.savings import Savings
+from weakseg.crf.gpu import build_lattice
 from weakseg.errors import WeaksegError
 
 PARAMS = CRFParams(5, 30, 10)

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from weakseg.crf.densecrf import mean_field_densecrf
 from weakseg.crf.exact import mean_field_exact
 from weakseg.crf.params import CRFParams
+from weakseg.crf.pydensecrf_backend import mean_field_pydensecrf
 from weakseg.errors import WeaksegError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     # the engine is compiled on first use, which an import must not wait for
-    from weakseg.crf.fast import Marginals
-    from weakseg.crf.savings import Savings
+    from weakseg.crf.engine.marginals import Marginals
+    from weakseg.crf.engine.savings import Savings
 
 Backend = Literal["fast", "pydensecrf", "exact"]
 Normalization = Literal["after", "symmetric"]
@@ -43,11 +43,12 @@ def mean_field(
         image: (H, W, 3) uint8 RGB at the same size; a tensor on the same device where the unary is one.
         params: weights and widths.
         iterations: updates; 0 gives softmax(-U).
-        backend: `fast` (the engine of `weakseg.crf.fast`; for tensors `weakseg.crf.tensors`), `pydensecrf` (if
-            installed) or `exact` (all pairs, small images).
+        backend: `fast` (`weakseg.crf.engine`; for tensors `weakseg.crf.gpu`), `pydensecrf` (if installed) or `exact`
+            (all pairs, small images).
         normalization: `after` (DeepLab) or `symmetric`.
         compatibility: mu, (L+1, L+1) float, finite and symmetric; None: Potts.
-        savings: what backend `fast` may leave out under a Potts model; None: the default, see `weakseg.crf.savings`.
+        savings: what backend `fast` may leave out under a Potts model; None: the default, see
+            `weakseg.crf.engine.savings`.
 
     Returns:
         Q, (L+1, H, W) float32; sums to 1 over labels. A tensor on the unary's device where that is one.
@@ -66,12 +67,12 @@ def mean_field(
         return next(_fast(unary, image, [params], iterations, normalization, savings))[1].q()
     _check_finite(unary)
     if backend != "fast":
-        function = mean_field_exact if backend == "exact" else mean_field_densecrf
+        function = mean_field_exact if backend == "exact" else mean_field_pydensecrf
         return function(
             unary, image, params, iterations=iterations, normalization=normalization, compatibility=compatibility
         )
-    from weakseg.crf.lattice import Lattices
-    from weakseg.crf.matrix import mean_field_matrix
+    from weakseg.crf.engine.lattice import Lattices
+    from weakseg.crf.engine.matrix import mean_field_matrix
 
     assert compatibility is not None
     return mean_field_matrix(
@@ -143,8 +144,8 @@ def _fast(
     normalization: Normalization,
     savings: "Savings | None",
 ) -> "Iterator[tuple[int, Marginals]]":
-    from weakseg.crf.fast import marginals
-    from weakseg.crf.lattice import Lattices
+    from weakseg.crf.engine.lattice import Lattices
+    from weakseg.crf.engine.marginals import marginals
 
     return marginals(unary, Lattices(image), sets, iterations=iterations, normalization=normalization, savings=savings)
 
@@ -158,7 +159,7 @@ def _mean_field_tensors(
     normalization: str,
     compatibility: np.ndarray | None,
 ) -> "Tensor":
-    from weakseg.crf.tensors import mean_field_tensors
+    from weakseg.crf.gpu import mean_field_tensors
 
     if backend != "fast":
         raise WeaksegError(f"CRF: backend {backend!r} takes NumPy arrays; for tensors use fast")

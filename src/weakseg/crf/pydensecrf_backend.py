@@ -6,7 +6,7 @@ from weakseg.crf.params import CRFParams
 from weakseg.errors import WeaksegError
 
 
-def mean_field_densecrf(
+def mean_field_pydensecrf(
     unary: np.ndarray,
     image: np.ndarray,
     params: CRFParams,

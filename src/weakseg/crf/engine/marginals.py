@@ -1,6 +1,6 @@
-"""The fast engine: permutohedral mean field on one CPU thread, with work saved where it provably does not count.
+"""The engine: permutohedral mean field on one CPU thread, with work saved where it provably does not count.
 
-What is left out, and what that costs, is said in `weakseg.crf.savings`.
+What is left out, and what that costs, is said in `weakseg.crf.engine.savings`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from weakseg.crf.field import Columns, Start, TooProbable, run
-from weakseg.crf.kernels import advantages, survey, to_labels, to_marginals
-from weakseg.crf.lattice import Lattices
+from weakseg.crf.engine.kernels import advantages, survey, to_labels, to_marginals
+from weakseg.crf.engine.lattice import Lattices
+from weakseg.crf.engine.savings import Savings
+from weakseg.crf.engine.tiles import tiles
+from weakseg.crf.engine.updates import Columns, Start, TooProbable, run
 from weakseg.crf.params import CRFParams
-from weakseg.crf.savings import Savings
-from weakseg.crf.tiles import tiles
 from weakseg.errors import WeaksegError
 
 

@@ -1,4 +1,4 @@
-"""Mean field on torch tensors, for a GPU: the lattice of `weakseg.crf.lattice` in whole-tensor operations.
+"""Mean field on torch tensors, for a GPU: the lattice of `weakseg.crf.engine.lattice` in whole-tensor operations.
 
 The lattice is found by sorting packed keys in place of hashing them; splat, blur and slice are scatter and gather. The
 whole loop stays on the tensors' device.
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.crf.lattice import feature_scale, key_layout
+from weakseg.crf.engine.lattice import feature_scale, key_layout
 from weakseg.crf.params import CRFParams
 from weakseg.errors import WeaksegError
 

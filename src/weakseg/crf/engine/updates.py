@@ -1,13 +1,13 @@
-"""The mean-field loop of the fast engine: columns of labels on a pair of lattices, update after update."""
+"""The mean-field updates: columns of labels on a pair of lattices, update after update."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from weakseg.crf.kernels import kernels_of, merge_columns, regroup, settle
-from weakseg.crf.lattice import Lattice
+from weakseg.crf.engine.kernels import Filter, Pixels, Step, TileStates, kernels_of, merge_columns, regroup, settle
+from weakseg.crf.engine.lattice import Lattice
+from weakseg.crf.engine.savings import Savings
 from weakseg.crf.params import CRFParams
-from weakseg.crf.savings import Savings
 
 # Labels whose largest probabilities sum to so little are merged between updates, if that makes fewer vectors.
 _MERGE_BELOW = 0.1
@@ -102,16 +102,21 @@ class _State:
         self, weights: np.ndarray, unchanged: float, out: np.ndarray, *, started: bool = True, anew: bool = False
     ) -> int:
         """One update of Q; returns the number of pixels that changed. The sums are made anew or changed by theirs."""
-        start, (first, second) = self.start, self.start.pair
+        start = self.start
+        bilateral, position = (
+            Filter(lattice.corners, factor, total, w, values, sums)
+            for lattice, factor, total, w, values, sums in zip(
+                start.pair, start.factors, start.total, weights, self.values, self.sums, strict=True
+            )
+        )
         return self.kernels.update(
-            self.room, self.tops, self.advantage, started,
-            first.corner, first.weight, first.touched, first.touched_starts, start.factors[0], self.values[0],
-            self.sums[0],
-            second.corner, second.weight, second.touched, second.touched_starts, start.factors[1], self.values[1],
-            self.sums[1],
-            start.symmetric, start.total, weights, self.waiting, self.splatted, np.float32(unchanged),
-            anew, out,
-        )  # fmt: skip
+            TileStates(self.room, self.tops),
+            Pixels(self.advantage, self.waiting, self.splatted),
+            bilateral,
+            position,
+            Step(started, start.symmetric, anew, np.float32(unchanged)),
+            out,
+        )
 
     def own(self, *, copied: bool) -> None:
         """Get arrays to write to: copies, or the start's own where it is not needed again."""
@@ -144,7 +149,7 @@ class _State:
                     self.values[i] = spare
                 else:
                     self.values[i][g] = spare[0]
-            settle(moves, weights[i], lattice.point_mass, lattice.touched, lattice.touched_starts, self.room)
+            settle(moves, weights[i], lattice.point_mass, lattice.corners, self.room)
         if not watch:
             self.room[:] = -1
 

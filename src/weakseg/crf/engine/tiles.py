@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from weakseg.crf.compiled import compiled
-from weakseg.crf.simd import STRIDE
+from weakseg.crf.engine.compiled import compiled
+from weakseg.crf.engine.simd import STRIDE
 
 TILE = 8
 """Height and width of a tile in pixels; a tile fills one block."""

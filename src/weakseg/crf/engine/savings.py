@@ -1,4 +1,4 @@
-"""What the fast engine leaves out, and what that can cost.
+"""What the engine leaves out, and what that can cost.
 
 Each saving has its switch in `Savings`:
 
@@ -19,11 +19,11 @@ unchanged pixels
     at most.
 settled tiles
     A tile of pixels is left out of an update where its Q is bound to change by `unchanged` at most since it was last
-    computed. With the messages' changes since then bound by a (the sum over updates of the largest relative changes
-    among the lattice points that the tile touches, `weakseg.crf.kernels._moves`) log-odds of a pixel change by 2a at
-    most, and its Q by min(a / 2, (exp(2a) - 1) (1 - max Q) / max Q): dQ_k = Q_k (dM_k - sum_l Q_l dM_l), which is at
-    most Q_k (1 - Q_k) times the spread 2 |dM| of the messages. Together with the pixels that wait, Q on the lattices is
-    within 2 * unchanged of the true one. Used with normalisation after filtering.
+    computed. Let a bound the messages' changes since then: the sum over updates of the largest relative changes among
+    the lattice points that the tile touches (`_moves` in `weakseg.crf.engine.kernels`). Then log-odds of a pixel change
+    by 2a at most, and its Q by min(a / 2, (exp(2a) - 1) (1 - max Q) / max Q): dQ_k = Q_k (dM_k - sum_l Q_l dM_l), which
+    is at most Q_k (1 - Q_k) times the spread 2 |dM| of the messages. Together with the pixels that wait, Q on the
+    lattices is within 2 * unchanged of the true one. Used with normalisation after filtering.
 shared lattices
     A bilateral lattice depends on image, sigma_xy and sigma_rgb, a position lattice on size and sigma_pos; parameter
     sets that differ in weights share them, and the filter of softmax(-U), with which all begin. This changes no bit of

@@ -1,4 +1,4 @@
-"""Compiled kernels of the fast engine: reading the unary, one mean-field update, the last step to labels or Q.
+"""Compiled kernels of the engine: reading the unary, one mean-field update, the last step to labels or Q.
 
 Layout: pixels stand in the order of tiles, BLOCK places a tile; lattice values are (groups, points, lanes), so that
 one pixel's or point's values of a group are one SIMD vector and each group is filtered in a compact array of its own;
@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weakseg.crf.compiled import compiled
-from weakseg.crf.simd import (
+from weakseg.crf.engine.compiled import compiled
+from weakseg.crf.engine.lattice import Corners
+from weakseg.crf.engine.simd import (
     add,
     as_bits,
     as_float,
@@ -35,7 +36,7 @@ from weakseg.crf.simd import (
     zeros4,
     zeros8,
 )
-from weakseg.crf.tiles import BLOCK, TILE, tile_at
+from weakseg.crf.engine.tiles import BLOCK, TILE, tile_at
 
 # Unsigned: an index that cannot be negative needs no wrap-around code.
 _ROW = 512
@@ -88,7 +89,8 @@ def log_positive(x):
 def _room(tolerance, odds):
     """What messages may change before Q can change by more than the tolerance, a little less rather than more.
 
-    See "settled tiles" in `weakseg.crf.savings`; log(1 + x) is no less than what the bits of the float give for it.
+    See "settled tiles" in `weakseg.crf.engine.savings`; log(1 + x) is no less than what the bits of the float give for
+    it.
     """
     bits = as_bits(np.float32(1) + tolerance / odds) - np.int32(0x3F800000)
     return max(np.float32(2) * tolerance, np.float32(0.5 * 0.6931471 / 8388608) * np.float32(bits))
@@ -285,7 +287,7 @@ def _moves(zero, before, after, moves):
 
 
 @compiled(fast=True)
-def settle(moves, weight, point_mass, touched, starts, room):
+def settle(moves, w, point_mass, corners, room):
     """Take what messages can change at most from the room of each tile; below 0 it has none left.
 
     A message, normalised after filtering, is w sum_r b_r V_r / sum_r b_r m_r over a pixel's corners r with weights b,
@@ -294,15 +296,15 @@ def settle(moves, weight, point_mass, touched, starts, room):
 
     Args:
         moves: (2, points) of `_moves`.
-        weight: the kernel's.
+        w: the kernel's weight.
         point_mass: (points,) m.
-        touched: points of each tile, tile after tile.
-        starts: (tiles + 1,) where those of each tile start.
+        corners: `Corners` of the kernel's lattice.
         room: (tiles,) what messages may still change before the tile is computed again.
     """
+    touched, starts = corners.touched, corners.starts
     bound = np.empty(point_mass.size, np.float32)
     for p in range(bound.size):
-        bound[p] = weight * max(moves[0, p], abs(moves[1, p])) / (point_mass[p] + np.float32(1e-20))
+        bound[p] = w * max(moves[0, p], abs(moves[1, p])) / (point_mass[p] + np.float32(1e-20))
     for tile in range(room.size):
         left = room[tile]
         most = np.float32(0)
@@ -322,25 +324,30 @@ def _fetch(zero, values, points, near):
 
 
 @compiled(fast=True)
-def _slice_tile(zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, weights, tile, planes, at):
-    """Set planes, (lanes, BLOCK) flat at `at`, to the messages of the two kernels together."""
+def _slice_tile(zero, tile, bilateral, position, scratch, at):
+    """Set the scratch planes, (lanes, BLOCK) flat at `at`, to the messages of the two kernels together."""
     width = lanes_of(zero)
+    number1, weight1, near1 = bilateral.corners.number, bilateral.corners.weight, scratch.near1
+    number2, weight2, near2 = position.corners.number, position.corners.weight, scratch.near2
+    factor1, factor2, planes = bilateral.factor, position.factor, scratch.planes
+    w1, w2 = bilateral.w, position.w
     for b in range(np.uint64(BLOCK)):
         i = tile * _BLOCK + b
         one, two = zero, zero
         for r in range(_CORNERS1):
-            one = madd(one, weight1[tile, r, b], load(near1, np.uint64(corner1[tile, r, b]) * width, zero))
+            one = madd(one, weight1[tile, r, b], load(near1, np.uint64(number1[tile, r, b]) * width, zero))
         for r in range(_CORNERS2):
-            two = madd(two, weight2[tile, r, b], load(near2, np.uint64(corner2[tile, r, b]) * width, zero))
-        scatter(planes, at + b, madd(madd(zero, weights[0] * factor1[i], one), weights[1] * factor2[i], two))
+            two = madd(two, weight2[tile, r, b], load(near2, np.uint64(number2[tile, r, b]) * width, zero))
+        scatter(planes, at + b, madd(madd(zero, w1 * factor1[i], one), w2 * factor2[i], two))
 
 
 @compiled(fast=True)
-def _splat_tile(
-    zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, tile, symmetric, planes, at, wanted
-):
+def _splat_tile(zero, tile, bilateral, position, symmetric, scratch, at):
     """Add planes at the wanted pixels to the sums near a tile, of both kernels together: each waits for its memory."""
     width = lanes_of(zero)
+    number1, weight1, near1 = bilateral.corners.number, bilateral.corners.weight, scratch.near1
+    number2, weight2, near2 = position.corners.number, position.corners.weight, scratch.near2
+    factor1, factor2, planes, wanted = bilateral.factor, position.factor, scratch.planes, scratch.wanted
     for b in range(_BLOCK):
         if wanted[b]:
             one = gather(planes, at + b, zero)
@@ -349,10 +356,10 @@ def _splat_tile(
                 one = madd(zero, factor1[tile * _BLOCK + b], one)
                 two = madd(zero, factor2[tile * _BLOCK + b], two)
             for r in range(_CORNERS1):
-                o = np.uint64(corner1[tile, r, b]) * width
+                o = np.uint64(number1[tile, r, b]) * width
                 store(near1, o, madd(load(near1, o, zero), weight1[tile, r, b], one))
             for r in range(_CORNERS2):
-                o = np.uint64(corner2[tile, r, b]) * width
+                o = np.uint64(number2[tile, r, b]) * width
                 store(near2, o, madd(load(near2, o, zero), weight2[tile, r, b], two))
 
 
@@ -369,30 +376,36 @@ def _bring(zero, near, points, unseen, sums):
 
 
 @compiled(fast=True)
-def _softmax_tile(
-    planes, advantage, waiting, labels, m, first, total1, total2, w1, w2, symmetric, tops, top_lanes, change
-):
-    """Turn messages in planes (labels, BLOCK) into Q.
+def _softmax_tile(tile, pixels, bilateral, position, step, scratch, tops):
+    """Turn the messages in the scratch planes, (labels, BLOCK), into Q.
+
+    The message of the base is that of all labels together less the others'.
 
     Args:
-        planes: messages of the labels but the base, flat.
-        advantage, waiting: (labels, m) flat: U_base - U_k, and Q that the sums hold.
-        labels, m, first: number of labels but the base, places of the image, first place of the tile.
-        total1, total2, w1, w2, symmetric: as in `_update`; the base's message is the total less the others'.
+        tile: which tile.
+        pixels: `Pixels`, flat.
+        bilateral, position, step, scratch: as in `_update`; scratch.change is filled with the largest change of each
+            pixel against `pixels.waiting`.
         tops: (labels,) is filled with the largest Q.
-        top_lanes: (labels * 8,), for its own use.
-        change: (BLOCK,) is filled with the largest change against `waiting`.
 
     Returns:
         The largest (1 - max Q) / max Q of the pixels.
     """
+    advantage, waiting, planes = pixels.advantage, pixels.waiting, scratch.planes
+    top_lanes, change = scratch.top_lanes, scratch.change
+    total1, total2 = bilateral.total, position.total
+    labels, first = np.uint64(tops.size), tile * _BLOCK
+    m = np.uint64(bilateral.factor.size)
+    w1, w2 = bilateral.w, position.w
+    if not step.started:
+        w1, w2 = np.float32(0), np.float32(0)
     zero = zeros8()
     odds = zero
     top_lanes[:] = 0
     for v in range(np.uint64(BLOCK) // np.uint64(8)):
         b = v * np.uint64(8)
         base = fill(w1 + w2, zero)
-        if symmetric:
+        if step.symmetric:
             base = madd(madd(zero, w1, load(total1, first + b, zero)), w2, load(total2, first + b, zero))
         for k in range(labels):
             base = difference(base, load(planes, k * _BLOCK + b, zero))
@@ -415,9 +428,9 @@ def _softmax_tile(
             q = product(load(planes, k * _BLOCK + b, zero), every)
             store(planes, k * _BLOCK + b, q)
             store(top_lanes, k * np.uint64(8), larger(load(top_lanes, k * np.uint64(8), zero), q))
-            step = difference(q, load(waiting, k * m + first + b, zero))
-            moved = largest_size(moved, step)
-            base_step = add(base_step, step)
+            moved_here = difference(q, load(waiting, k * m + first + b, zero))
+            moved = largest_size(moved, moved_here)
+            base_step = add(base_step, moved_here)
         store(change, b, largest_size(moved, base_step))
     for k in range(labels):
         tops[k] = largest_lane(load(top_lanes, k * np.uint64(8), zero))
@@ -425,52 +438,115 @@ def _softmax_tile(
     return largest_lane(odds) - np.float32(1) + np.float32(2e-7)
 
 
+class Pixels(NamedTuple):
+    """Columns of labels over the m places of an image: all labels but the base.
+
+    Attributes:
+        advantage: (labels, m) float32, U_base - U_k.
+        waiting, splatted: (labels, m) float32, what the sums on the lattices hold before and after an update. They may
+            be the same array.
+    """
+
+    advantage: np.ndarray
+    waiting: np.ndarray
+    splatted: np.ndarray
+
+
+class TileStates(NamedTuple):
+    """What is known of the tiles.
+
+    Attributes:
+        room: (tiles,) float32, what messages may still change before Q of a pixel can have changed by more than the
+            tolerance. Tiles where it is not negative are left as they are.
+        tops: (tiles, labels) float32, the largest Q.
+    """
+
+    room: np.ndarray
+    tops: np.ndarray
+
+
+class Filter(NamedTuple):
+    """One Gaussian kernel and the columns on its lattice.
+
+    Attributes:
+        corners: where the pixels lie on the lattice.
+        factor: (m,) float32, its normalisation.
+        total: (m,) float32, message of all labels together for a weight of 1 where the normalisation is symmetric;
+            else that is 1, and this is not read.
+        w: its weight, float32.
+        values, sums: (groups, points * lanes) float32, blurred values to slice from and sums to splat to; columns are
+            padded to groups * lanes.
+    """
+
+    corners: Corners
+    factor: np.ndarray
+    total: np.ndarray
+    w: np.float32
+    values: np.ndarray
+    sums: np.ndarray
+
+
+class Step(NamedTuple):
+    """How an update is made.
+
+    Attributes:
+        started: False for the first, which takes messages as 0.
+        symmetric: factors enter before filtering, too.
+        anew: sums are overwritten with those of all pixels, and every tile is computed; else what changed is added.
+        tolerance: float32; Q that differs by no more than this from what the sums hold is not splatted anew.
+    """
+
+    started: bool
+    symmetric: bool
+    anew: bool
+    tolerance: np.float32
+
+
+class _Scratch(NamedTuple):
+    """Memory of one tile's update: messages, then Q; values or sums near the tile; and what is known of its pixels."""
+
+    planes: np.ndarray
+    near1: np.ndarray
+    near2: np.ndarray
+    top_lanes: np.ndarray
+    change: np.ndarray
+    wanted: np.ndarray
+
+
 @compiled(fast=True)
-def _update(
-    zero, room, tops, advantage, started,
-    corner1, weight1, touched1, touched_starts1, factor1, values1, sums1,
-    corner2, weight2, touched2, touched_starts2, factor2, values2, sums2,
-    symmetric, total, weights, waiting, splatted, tolerance, anew, out,
-):  # fmt: skip
+def _update(zero, tiles, pixels, bilateral, position, step, out):
     """One update of all pixels: slice, softmax, splat of what changed.
 
     Args:
-        zero: a vector of zeros, which gives the width.
-        room: (tiles,) tiles where it is not negative stay as they are; in the others it is filled with what messages
-            may change before Q of a pixel can change by more than `tolerance`.
-        tops: (tiles, labels) is filled with the largest Q.
-        advantage: (labels, m) U_base - U_k of the labels but the base; padded to groups * lanes on the lattices.
-        started: False for the first call, which takes messages as 0.
-        corner1, weight1, touched1, touched_starts1: first kernel's lattice, as in `weakseg.crf.lattice.Lattice`.
-        factor1, values1, sums1: its normalisation (m,), blurred values and sums to splat to, (groups,
-            points * lanes).
-        symmetric: factors enter before filtering, too.
-        total: (2, m) message of all labels together for a weight of 1, a kernel, where symmetric; else unused.
-        weights: (2,) weights of the kernels.
-        waiting, splatted: (labels, m) what the sums hold before and after; Q that differs by at most `tolerance` is not
-            splatted anew. They may be the same array.
-        anew: sums are overwritten with those of all pixels; every tile is computed.
+        zero: a vector of zeros, which gives the lanes.
+        tiles: `TileStates`; those of the tiles that are computed are filled in.
+        pixels: `Pixels`; `splatted` is filled.
+        bilateral, position: `Filter` of the two kernels; `sums` are changed.
+        step: `Step`.
         out: (labels, m) is filled with Q where it is not empty, in place of splatting.
 
     Returns:
-        Number of pixels whose Q differs by more than `tolerance`, which without `anew` are those splatted.
+        Number of pixels whose Q differs by more than the tolerance, which without `step.anew` are those splatted.
     """
-    labels, m = np.uint64(advantage.shape[0]), np.uint64(advantage.shape[1])
+    room, tops, tolerance, anew = tiles.room, tiles.tops, step.tolerance, step.anew
+    labels, m = np.uint64(pixels.advantage.shape[0]), np.uint64(pixels.advantage.shape[1])
+    values1, sums1, values2, sums2 = bilateral.values, bilateral.sums, position.values, position.sums
+    touched1, starts1 = bilateral.corners.touched, bilateral.corners.starts
+    touched2, starts2 = position.corners.touched, position.corners.starts
     groups = values1.shape[0]
     group_block = lanes_of(zero) * _BLOCK
+    near = BLOCK * np.int64(lanes_of(zero))
     planes = np.zeros(groups * np.int64(group_block), np.float32)
-    near1 = np.empty(BLOCK * corner1.shape[1] * np.int64(lanes_of(zero)), np.float32)
-    near2 = np.empty(BLOCK * corner2.shape[1] * np.int64(lanes_of(zero)), np.float32)
-    top_lanes = np.empty(advantage.shape[0] * 8, np.float32)
+    near1 = np.empty(near * bilateral.corners.number.shape[1], np.float32)
+    near2 = np.empty(near * position.corners.number.shape[1], np.float32)
+    top_lanes = np.empty(tops.shape[1] * 8, np.float32)
     change = np.empty(BLOCK, np.float32)
     wanted = np.empty(BLOCK, np.bool_)
-    flat_advantage, flat_out = advantage.reshape(-1), out.reshape(-1)
-    flat_waiting, flat_splatted = waiting.reshape(-1), splatted.reshape(-1)
-    same = waiting.ctypes.data == splatted.ctypes.data
+    scratch = _Scratch(planes, near1, near2, top_lanes, change, wanted)
+    flat = Pixels(pixels.advantage.reshape(-1), pixels.waiting.reshape(-1), pixels.splatted.reshape(-1))
+    waiting, splatted, flat_out = flat.waiting, flat.splatted, out.reshape(-1)
+    same = pixels.waiting.ctypes.data == pixels.splatted.ctypes.data
     wide = zeros8()
-    w1, w2 = weights[0], weights[1]
-    if not started:
-        w1, w2 = np.float32(0), np.float32(0)
     count = 0
     # Points are numbered in the order in which tiles touch them.
     everything = np.int32(2**31 - 1)
@@ -483,25 +559,18 @@ def _update(
                     o = k * m + first
                     for v in range(_BLOCK // np.uint64(8)):
                         at = o + v * np.uint64(8)
-                        store(flat_out, at, load(flat_waiting, at, wide))
+                        store(flat_out, at, load(waiting, at, wide))
             continue
-        points1 = touched1[touched_starts1[tile] : touched_starts1[tile + 1]]
-        points2 = touched2[touched_starts2[tile] : touched_starts2[tile + 1]]
-        if started:
+        points1 = touched1[starts1[tile] : starts1[tile + 1]]
+        points2 = touched2[starts2[tile] : starts2[tile + 1]]
+        if step.started:
             for g in range(groups):
-                at = np.uint64(g) * group_block
                 _fetch(zero, values1[g], points1, near1)
                 _fetch(zero, values2[g], points2, near2)
-                _slice_tile(
-                    zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, weights, tile,
-                    planes, at,
-                )  # fmt: skip
+                _slice_tile(zero, tile, bilateral, position, scratch, np.uint64(g) * group_block)
         else:
             planes[:] = 0
-        odds = _softmax_tile(
-            planes, flat_advantage, flat_waiting, labels, m, first, total[0], total[1], w1, w2, symmetric, tops[tile],
-            top_lanes, change,
-        )  # fmt: skip
+        odds = _softmax_tile(tile, flat, bilateral, position, step, scratch, tops[tile])
         room[tile] = _room(tolerance, odds)
         if out.size > 0:
             for k in range(labels):
@@ -523,19 +592,15 @@ def _update(
             for v in range(_BLOCK // np.uint64(8)):
                 b = v * np.uint64(8)
                 q = load(planes, k * _BLOCK + b, wide)
-                before = load(flat_waiting, k * m + first + b, wide)
+                before = load(waiting, k * m + first + b, wide)
                 if not anew:
                     store(planes, k * _BLOCK + b, difference(q, before))
                 kept = where_above(load(change, b, wide), tolerance, q, before)
-                store(flat_splatted, k * m + first + b, kept)
+                store(splatted, k * m + first + b, kept)
         for g in range(groups):
-            at = np.uint64(g) * group_block
             near1[: points1.size * np.int64(lanes_of(zero))] = 0
             near2[: points2.size * np.int64(lanes_of(zero))] = 0
-            _splat_tile(
-                zero, near1, corner1, weight1, factor1, near2, corner2, weight2, factor2, tile, symmetric, planes, at,
-                wanted,
-            )  # fmt: skip
+            _splat_tile(zero, tile, bilateral, position, step.symmetric, scratch, np.uint64(g) * group_block)
             _bring(zero, near1, points1, unseen1, sums1[g])
             _bring(zero, near2, points2, unseen2, sums2[g])
         if anew:
@@ -575,29 +640,30 @@ def _update8(*arguments):
 
 
 @compiled(fast=True)
-def filter_columns(columns, corner, weight, touched, touched_starts, chains, runs, points):
-    """Splat, blur and slice of 8 columns (n, 8) together, up to a constant factor; (n, 8) float32."""
+def filter_columns(columns, corners, chains, runs, points):
+    """Splat, blur and slice of 8 columns (m, 8) together, up to a constant factor; (m, 8) float32."""
+    number, weight, touched, starts = corners
     zero = zeros8()
     width = lanes_of(zero)
-    corners = np.uint64(corner.shape[1])
+    count = np.uint64(number.shape[1])
     flat = columns.reshape(columns.size)
     sums = np.zeros(points * np.int64(width), np.float32)
     blurred = np.empty_like(sums)
-    for tile in range(np.uint64(corner.shape[0])):
-        here = touched[touched_starts[tile] :]
+    for tile in range(np.uint64(number.shape[0])):
+        here = touched[starts[tile] :]
         for b in range(_BLOCK):
             column = load(flat, (tile * _BLOCK + b) * width, zero)
-            for r in range(corners):
-                o = np.uint64(here[corner[tile, r, b]]) * width
+            for r in range(count):
+                o = np.uint64(here[number[tile, r, b]]) * width
                 store(sums, o, madd(load(sums, o, zero), weight[tile, r, b], column))
     _blur(zero, sums, chains, runs, blurred)
     out = np.empty(columns.size, np.float32)
-    for tile in range(np.uint64(corner.shape[0])):
-        here = touched[touched_starts[tile] :]
+    for tile in range(np.uint64(number.shape[0])):
+        here = touched[starts[tile] :]
         for b in range(_BLOCK):
             total = zero
-            for r in range(corners):
-                value = load(blurred, np.uint64(here[corner[tile, r, b]]) * width, zero)
+            for r in range(count):
+                value = load(blurred, np.uint64(here[number[tile, r, b]]) * width, zero)
                 total = madd(total, weight[tile, r, b], value)
             store(out, (tile * _BLOCK + b) * width, total)
     return out.reshape(columns.shape)

@@ -1,15 +1,15 @@
-"""Mean field with a general compatibility matrix, on the lattices of the fast engine.
+"""Mean field with a general compatibility matrix, on the engine's lattices.
 
-Under a Potts model much can be left out (`weakseg.crf.savings`); with a matrix every label's message enters every
-other's, so all labels are filtered in each update.
+Under a Potts model much can be left out (`weakseg.crf.engine.savings`). With a matrix every label's message enters
+every other's, so all labels are filtered in each update.
 """
 
 import numpy as np
 
-from weakseg.crf.kernels import filter_columns
-from weakseg.crf.lattice import Lattice, Lattices
+from weakseg.crf.engine.kernels import filter_columns
+from weakseg.crf.engine.lattice import Lattice, Lattices
+from weakseg.crf.engine.tiles import tiles
 from weakseg.crf.params import CRFParams
-from weakseg.crf.tiles import tiles
 
 LANES = 8
 """Labels that are filtered together."""
@@ -63,10 +63,7 @@ def _filtered(q: np.ndarray, lattice: Lattice, normalization: str) -> np.ndarray
         planes = q[first : first + LANES]
         columns = np.zeros((q.shape[1], LANES), dtype=np.float32)
         columns[:, : len(planes)] = (planes * factor if symmetric else planes).T
-        found = filter_columns(
-            columns, lattice.corner, lattice.weight, lattice.touched, lattice.touched_starts,
-            lattice.chains, lattice.runs, lattice.points,
-        )  # fmt: skip
+        found = filter_columns(columns, lattice.corners, lattice.chains, lattice.runs, lattice.points)
         out[first : first + LANES] = found[:, : len(planes)].T * factor
     return out
 

@@ -8,12 +8,12 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from weakseg.crf.compiled import compiled
-from weakseg.crf.tiles import BLOCK, Tiles, tiles
+from weakseg.crf.engine.compiled import compiled
+from weakseg.crf.engine.tiles import BLOCK, Tiles, tiles
 from weakseg.errors import WeaksegError
 
 _KEY_BITS = 62
@@ -30,6 +30,39 @@ _BATCH = 256
 _COLLISION = -2
 
 
+class Corners(NamedTuple):
+    """Where the pixels of an image lie on a lattice of d features: each on d+1 lattice points, its simplex's corners.
+
+    Attributes:
+        number: (tiles, d+1, BLOCK) uint16, the lattice points of each pixel, as numbers of those that its tile touches.
+        weight: (tiles, d+1, BLOCK) float32, barycentric weights, which sum to 1 for a pixel.
+        touched: int32, the lattice points of each tile's pixels, each once, tile after tile; points are numbered in
+            order of first use.
+        starts: (tiles + 1,) int64, where those of each tile start in `touched`, and their number.
+    """
+
+    number: np.ndarray
+    weight: np.ndarray
+    touched: np.ndarray
+    starts: np.ndarray
+
+
+class Features(NamedTuple):
+    """How d features become the key of a lattice point.
+
+    A coordinate of a lattice point is (d+1) q + r with the point's remainder r, so that a key is r and d quotients.
+
+    Attributes:
+        scale: (d,) float32, factors of the features.
+        lowest: (d,) int64, smallest quotient of each coordinate.
+        shifts: (d,) int64, shift of each quotient in the packed 64-bit key.
+    """
+
+    scale: np.ndarray
+    lowest: np.ndarray
+    shifts: np.ndarray
+
+
 @dataclass(frozen=True)
 class Lattice:
     """Splat, blur and slice of one Gaussian kernel over the n pixels of an image, d features a pixel.
@@ -38,11 +71,7 @@ class Lattice:
 
     Attributes:
         tiles: order of the pixels.
-        corner: (tiles, d+1, BLOCK) uint16, the lattice points of each pixel as places in what its tile touches.
-        weight: (tiles, d+1, BLOCK) float32, barycentric weights, which sum to 1 for a pixel.
-        touched: int32, the lattice points of each tile's pixels, each once, tile after tile; points are numbered in
-            order of first use.
-        touched_starts: (tiles + 1,) int64, where those of each tile start, and their number.
+        corners: the pixels' lattice points and their weights.
         chains: int32, lattice points along the d+1 blur axes, neighbour after neighbour, axis after axis. Points
             without a neighbour along an axis are not listed.
         runs: (runs, 2) int32, how many chains of which length follow one another: (length, chains).
@@ -51,10 +80,7 @@ class Lattice:
     """
 
     tiles: Tiles
-    corner: np.ndarray
-    weight: np.ndarray
-    touched: np.ndarray
-    touched_starts: np.ndarray
+    corners: Corners
     chains: np.ndarray
     runs: np.ndarray
     mass: np.ndarray
@@ -67,10 +93,9 @@ class Lattice:
 
     def filter(self, column: np.ndarray) -> np.ndarray:
         """The kernel's filter of one column of pixels in row-major order, (n,) float32, up to a constant factor."""
-        places = self.corner, self.weight, self.touched, self.touched_starts
-        values = _splat(*places, self.points, column[self.tiles.order])
+        values = _splat(self.corners, self.points, column[self.tiles.order])
         blur_column(values, self.chains, self.runs)
-        return self.tiles.back(_slice(*places, values))
+        return self.tiles.back(_slice(self.corners, values))
 
     def factor(self, normalization: str) -> np.ndarray:
         """What a filter is normalised with, (m,) float32: 1 / mass after filtering, 1 / sqrt(mass) before and after."""
@@ -81,8 +106,7 @@ class Lattice:
     @property
     def nbytes(self) -> int:
         """Memory in bytes, without the tiles, which images of a size share."""
-        arrays = (self.corner, self.weight, self.touched, self.chains, self.runs, self.mass, self.point_mass)
-        return sum(array.nbytes for array in arrays)
+        return sum(a.nbytes for a in (*self.corners, self.chains, self.runs, self.mass, self.point_mass))
 
 
 def bilateral_lattice(image: np.ndarray, sigma_xy: float, sigma_rgb: float) -> Lattice:
@@ -160,29 +184,29 @@ def _build(channels: np.ndarray, sigmas: tuple[float, ...]) -> Lattice:
     if dimension > 2:
         for k in range(2, dimension):
             low[k], high[k] = _range(channels[:, :, k - 2])
-    lowest, shifts = key_layout(low, high, scale)
+    features = Features(scale, *key_layout(low, high, scale))
     order = tiles(height, width)
-    corner = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.uint16)
-    weight = np.empty((order.sizes.size, dimension + 1, BLOCK), dtype=np.float32)
-    touched_starts = np.empty(order.sizes.size + 1, dtype=np.int64)
+    shape = order.sizes.size, dimension + 1, BLOCK
     # Room for the most there can be; memory that is not written to is not used. It comes from NumPy, which asks for
     # large pages: without them a third of the time goes to finding the pages of the table.
-    most = weight.size
-    touched, keys = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int64)
+    most = math.prod(shape)
+    corners = Corners(
+        np.empty(shape, dtype=np.uint16), np.empty(shape, dtype=np.float32), np.empty(most, dtype=np.int32),
+        np.empty(order.sizes.size + 1, dtype=np.int64),
+    )  # fmt: skip
+    keys = np.empty(most, dtype=np.int64)
     space = np.empty(1 << (_ROOM * (most + BLOCK * (dimension + 1))).bit_length(), dtype=np.int32)
     points, listed, entries = _embed(
-        channels.reshape(-1), width, order.order, order.sizes, scale, lowest, shifts, corner, weight, touched_starts,
-        touched, keys, space,
-    )  # fmt: skip
-    touched, keys, table = touched[:listed].copy(), keys[:points], space[:entries]
+        channels.reshape(-1), width, order.order, order.sizes, features, corners, keys, space
+    )
+    corners = corners._replace(touched=corners.touched[:listed].copy())
+    keys, table = keys[:points], space[:entries]
     chains = np.empty(keys.size * (dimension + 1), dtype=np.int32)
-    used, runs = _link(keys, table, shifts, chains)
+    used, runs = _link(keys, table, features.shifts, chains)
     chains = chains[:used]
-    places = corner, weight, touched, touched_starts
-    point_mass = _splat(*places, len(keys), np.ones(order.order.size, dtype=np.float32))
+    point_mass = _splat(corners, len(keys), np.ones(order.order.size, dtype=np.float32))
     blur_column(point_mass, chains, runs)
-    mass = _slice(*places, point_mass)
-    return Lattice(order, corner, weight, touched, touched_starts, chains, runs, mass, point_mass)
+    return Lattice(order, corners, chains, runs, _slice(corners, point_mass), point_mass)
 
 
 def feature_scale(sigmas: tuple[float, ...]) -> np.ndarray:
@@ -195,9 +219,7 @@ def feature_scale(sigmas: tuple[float, ...]) -> np.ndarray:
 
 
 def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest quotient of each key coordinate and its shift in a packed 64-bit key.
-
-    A coordinate of a lattice point is (d+1) q + r with the point's remainder r, so that a key is r and d quotients.
+    """Smallest quotient of each key coordinate and its shift in a packed 64-bit key; see `Features`.
 
     Args:
         low, high: (d,) smallest and largest value of each feature before scaling.
@@ -228,12 +250,24 @@ def key_layout(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> tuple[np
 
 
 @compiled()
-def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight, touched_starts, touched, keys, space):
-    """Fill corner, weight, touched_starts and touched, the points' keys, and space with their hash table.
+def _embed(channels, width, order, sizes, features, corners_found, keys, space):
+    """Find the lattice points of all pixels.
+
+    Args:
+        channels: colours of the pixels, flat, in row-major order.
+        width: of the image in pixels.
+        order, sizes: of the image's tiles.
+        features: how features become keys.
+        corners_found: `Corners` to be filled.
+        keys: filled with the key of each lattice point.
+        space: filled with a hash table of the keys.
 
     Returns:
         Number of points, of points that tiles touch, and of the table's entries.
     """
+    scale, lowest, shifts = features.scale, features.lowest, features.shifts
+    corner, weight = corners_found.number, corners_found.weight
+    touched, touched_starts = corners_found.touched, corners_found.starts
     d = scale.size
     corners = d + 1
     colours = d - 2
@@ -245,7 +279,7 @@ def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight,
     table[:] = -1
     points = 0
     listed = 0
-    features = np.zeros((d, BLOCK), np.float32)
+    scaled = np.zeros((d, BLOCK), np.float32)
     total = np.empty(BLOCK, np.float32)
     all_keys = np.empty((corners, BLOCK), np.int64)
     elevated = np.empty((corners, BLOCK), np.float32)
@@ -266,15 +300,15 @@ def _embed(channels, width, order, sizes, scale, lowest, shifts, corner, weight,
         for b in range(size):
             i = order[first + b]
             y = i // np.uint32(width)
-            features[0, b] = np.float32(i - y * np.uint32(width)) * scale[0]
-            features[1, b] = np.float32(y) * scale[1]
+            scaled[0, b] = np.float32(i - y * np.uint32(width)) * scale[0]
+            scaled[1, b] = np.float32(y) * scale[1]
             for c in range(colours):
-                features[2 + c, b] = np.float32(channels[np.int64(i) * colours + c]) * scale[2 + c]
+                scaled[2 + c, b] = np.float32(channels[np.int64(i) * colours + c]) * scale[2 + c]
         # Elevate onto the hyperplane of coordinates that sum to zero.
         so_far = elevated[0]
         so_far[:] = 0
         for j in range(d, 0, -1):
-            feature, high = features[j - 1], elevated[j]
+            feature, high = scaled[j - 1], elevated[j]
             for b in range(BLOCK):
                 high[b] = so_far[b] - np.float32(j) * feature[b]
                 so_far[b] += feature[b]
@@ -470,8 +504,9 @@ def _link(keys, table, shifts, chains):
 
 
 @compiled()
-def _splat(corner, weight, touched, touched_starts, points, column):
+def _splat(corners, points, column):
     """Sums of a column (m,) float32 at the lattice points, (points,)."""
+    corner, weight, touched, touched_starts = corners
     values = np.zeros(points, np.float32)
     for tile in range(corner.shape[0]):
         here = touched[touched_starts[tile] :]
@@ -482,8 +517,9 @@ def _splat(corner, weight, touched, touched_starts, points, column):
 
 
 @compiled()
-def _slice(corner, weight, touched, touched_starts, values):
+def _slice(corners, values):
     """Values of the lattice points (points,) at the pixels, (m,)."""
+    corner, weight, touched, touched_starts = corners
     result = np.zeros(corner.shape[0] * BLOCK, np.float32)
     for tile in range(corner.shape[0]):
         here = touched[touched_starts[tile] :]

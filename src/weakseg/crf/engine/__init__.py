@@ -1,0 +1,1 @@
+"""The permutohedral mean-field engine: compiled kernels, their lattices, and the updates that they make."""
