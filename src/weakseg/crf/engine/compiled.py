@@ -31,6 +31,7 @@ _SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__f
 def compiled(*, fast: bool = False, inline: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Decorator for kernels: machine code on first use, kept on disk, running without the interpreter's lock.
 
+    It is for functions in files of this folder alone, whose text names the folder that keeps the machine code.
     Kernels copy arrays in loops: numba compiles an assignment of an array together with its error message, for seconds.
     """
 
