@@ -74,6 +74,7 @@ def test_kernels_are_kept_where_it_can_be_and_never_outlive_an_upgrade(
     assert second.stdout == f"16 {0 if place == 'nowhere' else 1}\n"
     folder = {"beside": copy.engine / "__pycache__", "user": copy.user}.get(place, copy.temporary)
     assert bool([*folder.rglob("second_row-*")]) == (place != "nowhere")
+    assert any(copy.temporary.iterdir()) == (place in ("temporary", "nowhere"))
     said = {"temporary": f"CRF kernels are kept in {copy.temporary}", "nowhere": "CRF kernels are kept nowhere"}
     assert first.stderr.count("\n") == (1 if place in said else 0)
     assert said.get(place, "") in first.stderr

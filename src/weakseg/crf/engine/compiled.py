@@ -83,7 +83,7 @@ class KernelCache(_Cache):
                     temporary.write_bytes(hashlib.sha256(content).digest() + content)
             except OSError:
                 continue
-            if folder == _temporary(make=True):
+            if folder == _temporary(make=False):
                 _say(f"are kept in {folder}")
             return
         _say("are kept nowhere, and every process compiles them anew")
