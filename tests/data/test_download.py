@@ -1,10 +1,10 @@
-"""Fetching and joining VOC 2012 and SBD, with archives of a few files."""
+"""Finding and joining VOC 2012 and SBD, with archives of a few files that lie in the cache."""
 
 import hashlib
-import http.server
 import io
+import shutil
 import tarfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from weakseg.config import Study
-from weakseg.data.download import Archive, download_voc, fetch, load_datasets
+from weakseg.data.download import download_voc, load_datasets
 from weakseg.data.prepare import prepare_data, read_manifest
 from weakseg.data.voc import VocFolder, write_index_png
 from weakseg.errors import WeaksegError
@@ -44,11 +44,20 @@ def mat(variable, label):
     return stream.getvalue()
 
 
+NOWHERE = "http://127.0.0.1:9/"  # the port at which nothing is to be had
+
+
 @pytest.fixture
-def archives(tmp_path):
-    """The two archives and a datasets.yaml that points at them. VOC's masks are label 7, SBD's label 12."""
-    source = tmp_path / "source"
-    source.mkdir()
+def source(tmp_path, monkeypatch):
+    """The downloads of the cache that a study takes when nothing else is said."""
+    monkeypatch.setenv("WEAKSEG_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "downloads").mkdir(parents=True)
+    return tmp_path / "cache" / "downloads"
+
+
+@pytest.fixture
+def archives(source, tmp_path):
+    """The two archives in the cache and a datasets.yaml for them. VOC's masks are label 7, SBD's label 12."""
     with tarfile.open(source / "voc.tar", "w") as voc:
         for image_id in sorted({*TRAIN, *VAL, *SBD, OTHER}):
             stream = io.BytesIO()
@@ -74,16 +83,18 @@ def write_datasets(tmp_path, voc_tar, sbd_tar, **changes):
         "voc2012": {
             "version": "tiny VOC",
             "file": "voc.tar",
-            "md5": hashlib.md5(voc_tar.read_bytes()).hexdigest(),
-            "addresses": [voc_tar.as_uri()],
+            "unpacked": "VOCdevkit",
+            "checksum": "md5:" + hashlib.md5(voc_tar.read_bytes()).hexdigest(),
+            "addresses": [NOWHERE + "voc.tar"],
             "licence": "none",
             "expected": {"train": 2, "val": 2},
         },
         "sbd": {
             "version": "tiny SBD",
             "file": "benchmark.tgz",
-            "md5": hashlib.md5(sbd_tar.read_bytes()).hexdigest(),
-            "addresses": [sbd_tar.as_uri()],
+            "unpacked": "benchmark_RELEASE",
+            "checksum": "md5:" + hashlib.md5(sbd_tar.read_bytes()).hexdigest(),
+            "addresses": [NOWHERE + "benchmark.tgz"],
             "licence": "none",
             "expected": {"train_aug": 4},
         },
@@ -132,59 +143,100 @@ def test_a_study_is_prepared_from_it(archives, tmp_path, monkeypatch):
     assert manifest["source"] == "downloaded" and manifest["counts"]["train_aug"] == 4
 
 
-def test_a_second_call_fetches_nothing(archives, tmp_path):
+def test_two_studies_at_the_same_time_make_one_layout(archives, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda name: download_voc(tmp_path / name, archives), ("one", "other"))
+    assert one == other and VocFolder(one).ids("train") == TRAIN
+    assert [path.name for path in (tmp_path / "cache").iterdir() if "partial" in path.name] == []
+
+
+def test_a_second_study_fetches_and_unpacks_nothing(archives, source, tmp_path, monkeypatch):
     root = download_voc(tmp_path / "data", archives)
     marker = (root / "downloaded.json").stat().st_mtime_ns
-    for path in (tmp_path / "source").iterdir():
+    for path in source.iterdir():
         path.unlink()
-    assert download_voc(tmp_path / "data", archives) == root
+    monkeypatch.setattr("weakseg.data.download.locked", None)  # the cache may be one that is only read
+    assert download_voc(tmp_path / "another" / "data", archives) == root == next((tmp_path / "cache").glob("voc-*"))
     assert (root / "downloaded.json").stat().st_mtime_ns == marker
+    assert not (tmp_path / "data").exists() and not (tmp_path / "another").exists()
 
 
-def test_archives_brought_by_hand_are_used(archives, tmp_path):
-    (tmp_path / "data" / "downloads").mkdir(parents=True)
-    for path in (tmp_path / "source").iterdir():
-        path.rename(tmp_path / "data" / "downloads" / path.name)
+def test_archives_of_another_release_get_another_folder(archives, source, tmp_path):
+    root = download_voc(tmp_path / "data", archives)
+    with tarfile.open(source / "voc.tar", "a") as voc:
+        add(voc, "VOCdevkit/VOC2012/readme.txt", b"second edition")
+    other = download_voc(tmp_path / "data", write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz"))
+    assert other != root and VocFolder(other).ids("train") == VocFolder(root).ids("train") == TRAIN
+
+
+def test_a_cache_named_by_argument(archives, source, tmp_path):
+    source.parent.rename(tmp_path / "here")
+    root = download_voc(tmp_path / "data", archives, cache=tmp_path / "here")
+    assert root.parent == tmp_path / "here" and not source.exists()
+
+
+def test_archives_in_the_studys_own_downloads_are_used(archives, source, tmp_path):
+    (tmp_path / "data").mkdir()
+    source.rename(tmp_path / "data" / "downloads")
     assert VocFolder(download_voc(tmp_path / "data", archives)).ids("train") == TRAIN
 
 
-def test_offline_says_what_to_do(archives, tmp_path):
-    (tmp_path / "source" / "voc.tar").unlink()
+@pytest.mark.parametrize("place", ["cache", "data"])
+def test_folders_that_are_unpacked_already_are_used(archives, source, tmp_path, place):
+    whole = download_voc(tmp_path / "data", archives)
+    target = tmp_path / place / "downloads"
+    for name in ("voc.tar", "benchmark.tgz"):
+        with tarfile.open(source / name) as archive:
+            members = [member for member in archive if not member.name.startswith("..")]
+            archive.extractall(target, members, filter="data")
+        (source / name).unlink()
+    reference = whole.rename(tmp_path / "reference")
+    root = download_voc(tmp_path / "data", archives)
+
+    def content(folder):
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name != "downloaded.json")
+        return {path.relative_to(folder): path.read_bytes() for path in files}
+
+    assert content(root) == content(reference)
+    assert "unchecked" in (root / "downloaded.json").read_text()
+    assert "unchecked" not in (reference / "downloaded.json").read_text()
+
+
+def test_nothing_at_hand_says_what_to_do(archives, source, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    (source / "voc.tar").unlink()
     with pytest.raises(WeaksegError, match=r"cannot be fetched(.|\n)*put it at .*downloads/voc\.tar"):
         download_voc(tmp_path / "data", archives)
-    assert not (tmp_path / "data" / "voc").exists()
+    assert not list((tmp_path / "cache").glob("*voc-*/"))
 
 
-def test_a_mirror_that_gives_another_file_is_passed_over(archives, tmp_path):
-    wrong = tmp_path / "wrong.tar"
-    wrong.write_bytes(b"<html>moved</html>")
-    voc = tmp_path / "source" / "voc.tar"
-    addresses = {"addresses": [wrong.as_uri(), "file:///no/such/file.tar", voc.as_uri()]}
-    path = write_datasets(tmp_path, voc, tmp_path / "source" / "benchmark.tgz", voc2012=addresses)
-    assert VocFolder(download_voc(tmp_path / "data", path)).ids("val") == VAL
-
-
-def test_a_wrong_file_in_the_way_is_not_overwritten(archives, tmp_path):
-    target = tmp_path / "data" / "downloads" / "voc.tar"
-    target.parent.mkdir(parents=True)
-    target.write_bytes(b"something else")
-    with pytest.raises(WeaksegError, match=r"voc\.tar: its MD5 is"):
+def test_a_wrong_file_in_the_way_is_not_overwritten(archives, source, tmp_path):
+    (source / "voc.tar").write_bytes(b"something else")
+    with pytest.raises(WeaksegError, match=r"voc\.tar: its checksum is not md5:"):
         download_voc(tmp_path / "data", archives)
-    assert target.read_bytes() == b"something else"
+    assert (source / "voc.tar").read_bytes() == b"something else"
 
 
 def test_a_folder_in_the_way_is_left_alone(archives, tmp_path):
-    (tmp_path / "data" / "voc").mkdir(parents=True)
+    root = download_voc(tmp_path / "data", archives)
+    shutil.rmtree(root)
+    root.mkdir()
     with pytest.raises(WeaksegError, match="in the way"):
         download_voc(tmp_path / "data", archives)
+    assert not list(root.iterdir())
 
 
-def test_lists_of_another_length(archives, tmp_path):
-    source = tmp_path / "source"
+def test_a_cache_that_is_no_folder(archives, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeaksegError, match=r"file: cannot be used as the cache(.|\n)*WEAKSEG_CACHE"):
+        download_voc(tmp_path / "data", archives, cache=tmp_path / "file")
+
+
+def test_lists_of_another_length(archives, source, tmp_path):
     path = write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz", sbd={"expected": {"train_aug": 5}})
     with pytest.raises(WeaksegError, match="train_aug has 4 images in place of 5"):
         download_voc(tmp_path / "data", path)
-    assert not (tmp_path / "data" / "voc").exists()
+    assert not list((tmp_path / "cache").glob("*voc-*/"))
 
 
 @pytest.mark.parametrize(
@@ -194,16 +246,14 @@ def test_lists_of_another_length(archives, tmp_path):
         ("benchmark.tgz", b"no archive at all", "not a readable archive"),
     ],
 )
-def test_archives_that_are_none(archives, tmp_path, name, content, message):
-    source = tmp_path / "source"
+def test_archives_that_are_none(archives, source, tmp_path, name, content, message):
     (source / name).write_bytes(content)
     path = write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz")
     with pytest.raises(WeaksegError, match=rf"{name}.*{message}"):
         download_voc(tmp_path / "data", path)
 
 
-def test_a_truncated_archive(archives, tmp_path):
-    source = tmp_path / "source"
+def test_a_truncated_archive(archives, source, tmp_path):
     whole = (source / "benchmark.tgz").read_bytes()
     (source / "benchmark.tgz").write_bytes(whole[: len(whole) // 2])
     path = write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz")
@@ -211,8 +261,7 @@ def test_a_truncated_archive(archives, tmp_path):
         download_voc(tmp_path / "data", path)
 
 
-def test_an_archive_without_the_expected_files(archives, tmp_path):
-    source = tmp_path / "source"
+def test_an_archive_without_the_expected_files(archives, source, tmp_path):
     with tarfile.open(source / "benchmark.tgz", "w:gz") as empty:
         add(empty, "readme.txt", b"nothing here")
     path = write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz")
@@ -220,8 +269,7 @@ def test_an_archive_without_the_expected_files(archives, tmp_path):
         download_voc(tmp_path / "data", path)
 
 
-def test_a_mat_file_without_a_segmentation(archives, tmp_path):
-    source = tmp_path / "source"
+def test_a_mat_file_without_a_segmentation(archives, source, tmp_path):
     stream = io.BytesIO()
     savemat(stream, {"other": np.zeros(3)})
     with tarfile.open(source / "benchmark.tgz", "w:gz") as sbd:
@@ -231,86 +279,23 @@ def test_a_mat_file_without_a_segmentation(archives, tmp_path):
         download_voc(tmp_path / "data", path)
 
 
-class RangeServer(http.server.BaseHTTPRequestHandler):
-    """Serves `content`, ranges too; the first answer breaks off after `first` bytes."""
-
-    content = bytes(np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8))
-    first: int | None = 20_000
-    knows_ranges = True
-    asked: list[str | None] = []  # noqa: RUF012
-
-    def do_GET(self):
-        wanted = self.headers.get("Range")
-        type(self).asked.append(wanted)
-        begin = int(wanted[6:-1]) if wanted and self.knows_ranges else 0
-        if begin >= len(self.content):
-            self.send_error(416)
-            return
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(self.content) - begin))
-        self.end_headers()
-        end = type(self).first or len(self.content)
-        type(self).first = None
-        self.wfile.write(self.content[begin:end])
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server():
-    RangeServer.first, RangeServer.knows_ranges, RangeServer.asked = 20_000, True, []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RangeServer) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/file.tar"
-        running.shutdown()
-
-
-def archive_at(address):
-    md5 = hashlib.md5(RangeServer.content).hexdigest()
-    return Archive(version="v", file="file.tar", md5=md5, addresses=(address,), licence="none")
-
-
-@pytest.mark.parametrize("knows_ranges", [True, False])
-def test_a_broken_transfer_goes_on(server, tmp_path, knows_ranges):
-    RangeServer.knows_ranges = knows_ranges
-    with pytest.raises(WeaksegError, match="cannot be fetched"):
-        fetch(archive_at(server), tmp_path, timeout_s=5)
-    assert (tmp_path / "file.tar.partial").stat().st_size == 20_000
-    target = fetch(archive_at(server), tmp_path, timeout_s=5)
-    assert target.read_bytes() == RangeServer.content
-    assert RangeServer.asked == [None, "bytes=20000-"]
-    assert [path.name for path in tmp_path.iterdir()] == ["file.tar"]
-
-
-def test_a_whole_partial_file_needs_only_its_checksum(server, tmp_path):
-    (tmp_path / "file.tar.partial").write_bytes(RangeServer.content)
-    assert fetch(archive_at(server), tmp_path, timeout_s=5).read_bytes() == RangeServer.content
-
-
-def test_a_spoilt_partial_file_is_dropped(server, tmp_path):
-    RangeServer.first = None
-    (tmp_path / "file.tar.partial").write_bytes(b"x" * 1000)
-    with pytest.raises(WeaksegError, match="MD5"):
-        fetch(archive_at(server), tmp_path, timeout_s=5)
-    assert fetch(archive_at(server), tmp_path, timeout_s=5).read_bytes() == RangeServer.content
-
-
 def test_the_configured_archives(project_root):
     archives = load_datasets(project_root / "config" / "datasets.yaml")
     assert archives["voc2012"].expected | archives["sbd"].expected == {"train": 1464, "val": 1449, "train_aug": 10582}
     voc = pytest.importorskip("torchvision.datasets.voc").DATASET_YEAR_DICT["2012"]
     sbd = pytest.importorskip("torchvision.datasets").SBDataset
-    assert archives["voc2012"].md5 == voc["md5"] and archives["voc2012"].addresses[0] == voc["url"]
-    assert archives["sbd"].md5 == sbd.md5 and archives["sbd"].addresses[0] == sbd.url
+    assert archives["voc2012"].checksum == "md5:" + voc["md5"] and archives["voc2012"].addresses[0] == voc["url"]
+    assert archives["sbd"].checksum == "md5:" + sbd.md5 and archives["sbd"].addresses[0] == sbd.url
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("voc2012: {file: a.tar}", "md5"),
+        ("voc2012: {file: a.tar}", "checksum"),
+        ("voc2012: {version: v, file: a.tar, checksum: 'md5:0', addresses: ['http://a'], licence: n}", "checksum"),
+        ("voc2012: {version: v, file: a.tar, addresses: ['file:///a'], licence: n}", "addresses.0"),
         ("voc2012: [1, 2", "cannot be used"),
-        ("voc2012: {version: v, file: ../a.tar, md5: 0, addresses: [], licence: n}", "file"),
+        ("voc2012: {version: v, file: ../a.tar, addresses: [], licence: n}", "file"),
     ],
 )
 def test_datasets_files_that_cannot_be_used(tmp_path, text, message):

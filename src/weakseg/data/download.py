@@ -1,16 +1,12 @@
 """Fetching PASCAL VOC 2012 and the SBD labels, checked, and joining them in the VOC layout."""
 
-import hashlib
 import io
-import json
 import re
-import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import yaml
@@ -20,12 +16,13 @@ from tqdm import tqdm
 
 from weakseg.config import Strict
 from weakseg.data.splits import held_out_ids
+from weakseg.data.transfer import cache_folder, cache_writing, fetch, locked
 from weakseg.data.voc import write_index_png
 from weakseg.errors import WeaksegError
-from weakseg.files import atomic_write_json, atomic_write_text
+from weakseg.files import atomic_write_json, atomic_write_text, fresh_folder, sha256_json
 
-TIMEOUT_S = 60
-"""Seconds without an answer after which an address is given up."""
+LAYOUT = 1
+"""Counted up when `join_voc_and_sbd` writes something else from the same archives."""
 
 
 class Archive(Strict):
@@ -33,8 +30,15 @@ class Archive(Strict):
 
     version: str = Field(description="Release of the data set.")
     file: str = Field(pattern=r"^[\w.-]+$", description="File name of the archive.")
-    md5: str = Field(pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive, as published.")
-    addresses: tuple[str, ...] = Field(min_length=1, description="Where it lies; the first that works is taken.")
+    unpacked: str | None = Field(
+        None, pattern=r"^[\w.-]+$", description="Its top folder, taken where it lies unpacked."
+    )
+    checksum: str = Field(
+        pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$", description="Checksum of the archive, as published."
+    )
+    addresses: tuple[Annotated[str, Field(pattern="^https?://")], ...] = Field(
+        min_length=1, description="Where it lies; the first that works is taken."
+    )
     licence: str = Field(description="Terms of use, and what to cite.")
     expected: dict[str, int] = Field(default_factory=dict, description="Lengths of the lists made from it.")
 
@@ -54,108 +58,59 @@ def load_datasets(path: str | Path = "config/datasets.yaml") -> dict[str, Archiv
         raise WeaksegError(f"{path}: cannot be used: {error}") from error
 
 
-def fetch(archive: Archive, folder: str | Path, *, timeout_s: float = TIMEOUT_S) -> Path:
-    """The archive's file in `folder`, fetched if it is not there; its checksum is right.
+def download_voc(
+    folder: str | Path, datasets: str | Path = "config/datasets.yaml", cache: str | Path | None = None
+) -> Path:
+    """Fetch VOC 2012 and SBD and join them in the VOC layout, once for all studies.
 
-    What an interrupted transfer left (`{file}.partial`) is continued where the server allows it.
-
-    Raises:
-        WeaksegError: a file with another checksum is in the way, or no address gives the right one; the message says
-            how to bring the file by hand.
-    """
-    target = Path(folder) / archive.file
-    if target.exists():
-        if (found := _md5(target)) != archive.md5:
-            raise WeaksegError(
-                f"{target}: its MD5 is {found}, {archive.version} has {archive.md5}; delete the file and run again"
-            )
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    failures = []
-    for address in archive.addresses:
-        try:
-            _transfer(address, partial, timeout_s)
-        except (OSError, urllib.error.URLError, ValueError) as error:  # offline, refused, broken off
-            failures.append(f"{address}: {error}")
-            continue
-        if (found := _md5(partial)) == archive.md5:
-            partial.rename(target)
-            return target
-        partial.unlink()
-        failures.append(f"{address}: came with MD5 {found} in place of {archive.md5}")
-    raise WeaksegError(
-        f"{target}: cannot be fetched.\n  "
-        + "\n  ".join(failures)
-        + "\nWithout a connection, fetch the file elsewhere "
-        f"(from one of these addresses), put it at {target} and run again; or set dataset.source to `path` in the "
-        "study and dataset.path to a folder in the VOC layout"
-    )
-
-
-def _transfer(address: str, partial: Path, timeout_s: float) -> None:
-    """Append to `partial` what it lacks, or write it anew where the server knows no ranges."""
-    begun = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=timeout_s)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and begun:  # nothing beyond what is there: the checksum will tell
-            return
-        raise
-    with answer:
-        continued = getattr(answer, "status", None) == 206
-        length = int(answer.headers.get("Content-Length") or 0)
-        with (
-            open(partial, "ab" if continued else "wb") as out,
-            tqdm(desc=partial.stem, total=length or None, unit="B", unit_scale=True, mininterval=2) as bar,
-        ):
-            received = 0
-            while block := answer.read(1 << 20):
-                out.write(block)
-                received += len(block)
-                bar.update(len(block))
-    if length and received < length:
-        raise OSError(f"broken off after {received} of {length} bytes; what came is kept")
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def download_voc(folder: str | Path, datasets: str | Path = "config/datasets.yaml") -> Path:
-    """Fetch VOC 2012 and SBD to `folder`/downloads and join them in the VOC layout at `folder`/voc.
-
-    `train_aug` is (SBD and VOC train) without VOC val. Its masks are those of SBD, over which VOC's own are written
+    An archive, or its top folder unpacked, that lies in `folder`/downloads or in downloads of the cache is used as it
+    is. `train_aug` is (SBD and VOC train) without VOC val. Its masks are those of SBD, over which VOC's own are written
     where they exist, so that train and val keep VOC's labels and void borders.
 
+    Args:
+        folder: the study's own folder of data.
+        datasets: the archives.
+        cache: see `weakseg.data.transfer.cache_folder`.
+
     Returns:
-        The root of the VOC layout; what is complete there is kept.
+        The root of the VOC layout, in the cache; what is complete there is kept.
 
     Raises:
-        WeaksegError: an archive cannot be fetched or read, the lists have unexpected lengths, or another folder is in
-            the way.
+        WeaksegError: an archive cannot be fetched or read, the lists have unexpected lengths, another folder is in the
+            way, or the cache cannot be written.
     """
     archives = load_datasets(datasets)
     if missing := {"voc2012", "sbd"} - set(archives):
         raise WeaksegError(f"{datasets}: no archive named {min(missing)}")
-    folder = Path(folder)
-    root = folder / "voc"
-    made_of = {name: archives[name].md5 for name in ("voc2012", "sbd")}
+    cache = cache_folder(cache)
+    made_of = {name: archives[name].checksum for name in ("voc2012", "sbd")}
+    root = cache / f"voc-{sha256_json([LAYOUT, made_of])[:8]}"
     marker = root / "downloaded.json"
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == made_of:
+    if marker.is_file():
         return root
-    if root.exists():
-        raise WeaksegError(f"{root}: in the way, and not made from these archives; move it elsewhere and run again")
-    files = {name: fetch(archives[name], folder / "downloads") for name in made_of}
-    part = root.with_name(".voc.partial")
-    shutil.rmtree(part, ignore_errors=True)
-    expected = {**archives["voc2012"].expected, **archives["sbd"].expected}
-    join_voc_and_sbd(files["voc2012"], files["sbd"], part, expected)
-    atomic_write_json(part / marker.name, made_of)
-    part.rename(root)
+    with cache_writing(cache), locked(root):
+        if marker.is_file():  # another process was faster
+            return root
+        if root.exists():
+            raise WeaksegError(f"{root}: in the way, and not complete; move it elsewhere and run again")
+        places = (Path(folder) / "downloads", cache / "downloads")
+        sources = {name: _find_or_fetch(archives[name], places) for name in made_of}
+        with fresh_folder(root) as part:
+            expected = {**archives["voc2012"].expected, **archives["sbd"].expected}
+            join_voc_and_sbd(sources["voc2012"], sources["sbd"], part, expected)
+            made_of |= {name: f"{path}, unchecked" for name, path in sources.items() if path.is_dir()}
+            atomic_write_json(part / marker.name, made_of)
     return root
+
+
+def _find_or_fetch(archive: Archive, places: Sequence[Path]) -> Path:
+    """The archive, or the folder unpacked from it, in the first of `places` that has one, else fetched to the last."""
+    for place in places:
+        if archive.unpacked and (place / archive.unpacked).is_dir():
+            return place / archive.unpacked
+        if (place / archive.file).exists():
+            return fetch(place / archive.file, (), archive.checksum)
+    return fetch(places[-1] / archive.file, archive.addresses, archive.checksum)
 
 
 _VOC_MEMBER = re.compile(
@@ -168,8 +123,8 @@ def join_voc_and_sbd(voc_tar: Path, sbd_tar: Path, root: Path, expected: dict[st
     """Write a folder in the VOC layout from the two archives.
 
     Args:
-        voc_tar, sbd_tar: the archives.
-        root: a folder that does not exist yet.
+        voc_tar, sbd_tar: the archives, or the folders unpacked from them.
+        root: an empty folder.
         expected: lengths of lists, by name.
 
     Raises:
@@ -240,10 +195,16 @@ def _unpack_voc(path: Path, root: Path) -> tuple[list[str], list[str]]:
 
 
 def _members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:
-    """The archive's files whose whole name matches, one after the other, with their content.
+    """The files of an archive, or of a folder unpacked from it, whose whole name matches, one after the other.
 
     Targets are built from the matched plain file names alone, so no member can write outside.
     """
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            match = pattern.fullmatch(f"{path.name}/{file.relative_to(path).as_posix()}")
+            if match and file.is_file():
+                yield match, file.read_bytes()
+        return
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in tqdm(archive, desc=f"unpack {path.name}", unit="file", mininterval=2):
