@@ -13,6 +13,11 @@ OWN_CODE := src tests $(wildcard bench)
 
 export PYTHONNOUSERSITE := 1
 
+# Snakemake keeps a cache in the home folder and does not start where it cannot.
+ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo writable),writable)
+export XDG_CACHE_HOME := $(CURDIR)/$(BUILD)/cache
+endif
+
 .PHONY: reproduce test lint dry tiny unit lock clean
 .NOTPARALLEL:
 
@@ -42,14 +47,17 @@ dry: $(VENV)/.dev
 			|| { cat $(BUILD)/dry.txt; exit 1; }; \
 	done
 
+# Run with settings of Jupyter and matplotlib that a user may have, and pages must not have.
+FOREIGN := $(CURDIR)/tests/tiny/foreign
 tiny: $(VENV)/.dev
 	rm -rf $(BUILD)/tiny
-	$(BIN)/snakemake --quiet rules $(TINY)
+	MPLBACKEND=TkAgg MATPLOTLIBRC="$(FOREIGN)/matplotlibrc" IPYTHONDIR="$(FOREIGN)" JUPYTER_PATH="$(FOREIGN)" \
+		JUPYTER_CONFIG_DIR="$(FOREIGN)" JUPYTER_CONFIG_PATH="$(FOREIGN)" $(BIN)/snakemake --quiet rules $(TINY)
 	$(BIN)/snakemake --dry-run $(TINY) > $(BUILD)/tiny.txt
 	grep "Nothing to be done" $(BUILD)/tiny.txt
 
 unit: $(VENV)/.dev
-	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest -n 2 --dist loadscope
 
 # The stamps are as old as the last installation: nothing is installed twice, and a changed lock is installed at once.
 # uv is quick but does not read pip's configuration; where it finds no packages, pip installs the same lock.

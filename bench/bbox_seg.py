@@ -16,12 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.annotations.bbox_seg import EPSILON, BboxSegParams, bbox_seg, box_probabilities, write_bbox_seg
-from weakseg.annotations.boxes import ImageBoxes, read_boxes, write_boxes
+from weakseg.annotations.annotate import annotate
+from weakseg.annotations.bbox_seg_maps import EPSILON, BboxSegParams, bbox_seg, box_probabilities, write_bbox_seg
+from weakseg.config import Study
 from weakseg.crf import CRFParams, label_map, mean_field, unary_from_probabilities
+from weakseg.data.box_files import read_boxes
+from weakseg.data.boxes import ImageBoxes
+from weakseg.data.dataset import open_data
+from weakseg.data.prepare import prepare_data
 from weakseg.data.voc import VocFolder
-from weakseg.files import atomic_write_json, atomic_write_text
+from weakseg.files import atomic_write_text
 from weakseg.parallel import parallel_map
+from weakseg.paths import StudyPaths
 
 RELEASED = BboxSegParams(0.2, CRFParams(45, 37, 3, 15, 3))
 
@@ -59,15 +65,15 @@ def agreement(folder: VocFolder, items: list[tuple[str, ImageBoxes]]) -> float:
 
 def part_of(root: Path, target: Path, count: int) -> Path:
     """A folder with the same photos whose train_aug holds `count` of them, evenly spread."""
-    for name in ("JPEGImages", "SegmentationClassAug", "SegmentationObject", "Annotations"):
+    for name in ("JPEGImages", "SegmentationClassAug", "SegmentationClass", "SegmentationObject", "Annotations"):
         if (root / name).is_dir():
             target.mkdir(parents=True, exist_ok=True)
             (target / name).symlink_to((root / name).resolve(), target_is_directory=True)
     folder = VocFolder(root)
-    ids = folder.ids("train_aug")
+    ids = folder.read_list("train_aug") or []
     chosen = ids[:: max(1, len(ids) // count)][:count]
     lists = target / "ImageSets" / "Segmentation"
-    for name, kept in (("train_aug", chosen), ("val", folder.ids("val")[:1])):
+    for name, kept in (("train_aug", chosen), ("val", (folder.read_list("val") or [])[:1])):
         atomic_write_text(lists / f"{name}.txt", "\n".join(kept) + "\n")
     return target
 
@@ -82,15 +88,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         root = part_of(args.images, place / "voc", args.photos)
-        manifest, boxes_json = place / "manifest.json", place / "boxes.json"
-        folder = VocFolder(root)
-        atomic_write_json(manifest, {"root": str(root), "counts": {}, "crf_val": folder.ids("val")})
-        write_boxes(manifest, boxes_json)
-        boxes = read_boxes(boxes_json)
-        items = [(image_id, boxes[image_id]) for image_id in folder.ids("train_aug")]
-        print(f"same label as pydensecrf on {100 * agreement(folder, items[:20]):.3f} % of the pixels of 20 photos")
+        dataset = {"name": "bench", "source": "path", "path": str(root)}
+        study = Study.model_validate(
+            {"name": "bench", "description": "", "dataset": dataset, "network": {"trunk": "tiny"}}
+        )
+        paths = StudyPaths("bench", place)
+        prepare_data(study, paths)
+        annotate(study, [], paths, threads=args.processes)
+        data = open_data(paths.manifest)
+        boxes = read_boxes(paths.boxes, data.labels)
+        items = [(image_id, boxes[image_id]) for image_id in data.ids("training") if image_id in boxes]
+        print(f"same label as pydensecrf on {100 * agreement(data, items[:20]):.3f} % of the pixels of 20 photos")
         start = time.perf_counter()
-        write_bbox_seg(manifest, boxes_json, place / "maps", RELEASED, processes=args.processes)
+        write_bbox_seg(paths.manifest, paths.boxes, place / "maps", RELEASED, processes=args.processes)
         whole = time.perf_counter() - start
         alone = list(parallel_map(CrfAlone(root, RELEASED), items, processes=args.processes, description="CRF alone"))
         bound = sum(alone) / args.processes

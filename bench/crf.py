@@ -27,8 +27,9 @@ from PIL import Image
 from weakseg.crf import CRFParams, label_map, mean_field, mean_field_grid, unary_from_scores
 from weakseg.crf.engine import lattice, marginals, updates
 from weakseg.data.voc import VocFolder
-from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou
-from weakseg.evaluate.scores import ScoreStore
+from weakseg.evaluate.score_store import ScoreStore
+from weakseg.labels import VOC
+from weakseg.metrics import confusion_matrix, mean_iou
 
 Problem = tuple[np.ndarray, np.ndarray]
 
@@ -128,10 +129,10 @@ def of_photos(photos: Photos, count: int) -> pd.DataFrame:
     """Photo by photo, and mean IOU of both."""
     rows, confusion = [], {"fast": 0, "pydensecrf": 0}
     for image_id in photos.ids(count):
-        problem, truth = photos.problem(image_id), photos.folder.labels(image_id)
+        problem, truth = photos.problem(image_id), photos.folder.pixel_labels(image_id)
         rows.append({"image": image_id, **compare(problem)})
-        confusion["fast"] += confusion_matrix(truth, ours(problem).astype(np.uint8))
-        confusion["pydensecrf"] += confusion_matrix(truth, theirs(problem).astype(np.uint8))
+        confusion["fast"] += confusion_matrix(truth, ours(problem).astype(np.uint8), len(VOC))
+        confusion["pydensecrf"] += confusion_matrix(truth, theirs(problem).astype(np.uint8), len(VOC))
     table = pd.DataFrame(rows)
     print(
         f"{len(table)} photos: same label on {100 * table.same.mean():.4f} % of the pixels, worst photo "

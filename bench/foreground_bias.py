@@ -17,10 +17,10 @@ import numpy as np
 
 from weakseg.config import load_study
 from weakseg.crf import label_map, unary_from_scores
-from weakseg.data.prepare import held_out, open_data
-from weakseg.evaluate.mean_iou import confusion_matrix, mean_iou, read_crf
-from weakseg.evaluate.scores import ScoreStore
-from weakseg.labels import NUM_LABELS
+from weakseg.data.dataset import open_data
+from weakseg.evaluate.evaluate_run import read_crf
+from weakseg.evaluate.score_store import ScoreStore
+from weakseg.metrics import confusion_matrix, mean_iou
 from weakseg.paths import StudyPaths
 
 BIASES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -28,30 +28,32 @@ BIASES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 
 def confusions(paths: StudyPaths, experiment: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Confusion matrices by bias, on the held-out images and on the others, (biases, L+1, L+1) each."""
-    folder, tuned = open_data(paths.manifest), set(held_out(paths.manifest))
+    data = open_data(paths.manifest)
+    tuned, size = set(data.ids("held_out")), len(data.labels)
     store = ScoreStore(paths.run(experiment, seed).scores)
-    totals = np.zeros((2, len(BIASES), NUM_LABELS, NUM_LABELS), dtype=np.int64)
+    totals = np.zeros((2, len(BIASES), size, size), dtype=np.int64)
     for image_id in store.ids:
-        scores, truth = store.full(image_id)[:, ::2, ::2], folder.labels(image_id)[::2, ::2]
+        scores, truth = store.full(image_id)[:, ::2, ::2], data.pixel_labels(image_id)[::2, ::2]
         best, label = scores[1:].max(0), scores[1:].argmax(0) + 1
         for number, bias in enumerate(BIASES):
             labels = np.where(scores[0] >= best + bias, 0, label)
-            totals[int(image_id not in tuned), number] += confusion_matrix(truth, labels)
+            totals[int(image_id not in tuned), number] += confusion_matrix(truth, labels, size)
     return totals[0], totals[1]
 
 
 def with_crf(paths: StudyPaths, experiment: str, seed: int, bias: float, step: int) -> tuple[float, float]:
     """Mean IOU after the CRF on every step-th image that is not held out, without and with the bias."""
-    folder, tuned = open_data(paths.manifest), set(held_out(paths.manifest))
+    data = open_data(paths.manifest)
+    tuned, size = set(data.ids("held_out")), len(data.labels)
     run = paths.run(experiment, seed)
     store, (params, facts) = ScoreStore(run.scores), read_crf(run)
-    totals = np.zeros((2, NUM_LABELS, NUM_LABELS), dtype=np.int64)
+    totals = np.zeros((2, size, size), dtype=np.int64)
     for image_id in [i for i in store.ids if i not in tuned][::step]:
-        scores, image, truth = store.full(image_id), folder.image(image_id), folder.labels(image_id)
+        scores, image, truth = store.full(image_id), data.image(image_id), data.pixel_labels(image_id)
         for number, raised in enumerate((0.0, bias)):
             scores[1:] += raised
             labels = label_map(unary_from_scores(scores), image, params, iterations=int(facts["iterations"]))
-            totals[number] += confusion_matrix(truth, labels)
+            totals[number] += confusion_matrix(truth, labels, size)
     return mean_iou(totals[0]), mean_iou(totals[1])
 
 

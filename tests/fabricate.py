@@ -6,30 +6,30 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from weakseg.config import Study
-from weakseg.data.voc import write_index_png
-from weakseg.labels import CLASSES
+from weakseg.config import Experiment, Study
+from weakseg.data.images import write_index_png
+from weakseg.labels import VOC, LabelSet
 from weakseg.paths import StudyPaths
 
 COLOURS = {0: (90, 90, 90), 1: (220, 40, 40), 2: (40, 200, 60), 3: (50, 70, 230)}
 
 
-def write_voc(root: Path, *, train=4, train_aug=8, val=4, size=(40, 52), seed=0) -> Path:
+def write_voc(root: Path, *, train=4, train_aug=8, val=4, size=(40, 52), seed=0, labels: LabelSet = VOC) -> Path:
     """Images with one or two rectangles of labels 1..3 in their own colour; `train` ids have a void border."""
     rng = np.random.default_rng(seed)
     ids = [f"2007_{n:06d}" for n in range(train_aug + val)]
     (root / "JPEGImages").mkdir(parents=True)
     for n, image_id in enumerate(ids):
-        labels = np.zeros(size, dtype=np.uint8)
+        values = np.zeros(size, dtype=np.uint8)
         for _ in range(1 + n % 2):
             top, left = rng.integers(0, size[0] // 2), rng.integers(0, size[1] // 2)
-            labels[top : top + size[0] // 2, left : left + size[1] // 2] = 1 + rng.integers(0, 3)
-        image = np.array([COLOURS[label] for label in labels.reshape(-1)], dtype=float).reshape(*size, 3)
+            values[top : top + size[0] // 2, left : left + size[1] // 2] = 1 + rng.integers(0, 3)
+        image = np.array([COLOURS[label] for label in values.reshape(-1)], dtype=float).reshape(*size, 3)
         image = np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
         Image.fromarray(image).save(root / "JPEGImages" / f"{image_id}.jpg", quality=92)
         if n < train:
-            labels[0, :] = 255
-        write_index_png(root / "SegmentationClassAug" / f"{image_id}.png", labels)
+            values[0, :] = 255
+        write_index_png(root / "SegmentationClassAug" / f"{image_id}.png", values, labels)
     lists = root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
     for name, chosen in (("train", ids[:train]), ("train_aug", ids[:train_aug]), ("val", ids[train_aug:])):
@@ -47,8 +47,6 @@ def make_study(root: Path, **changes) -> Study:
         "solver": {
             "iterations": 6,
             "batch": 4,
-            "batch_strong": 2,
-            "batch_weak": 2,
             "checkpoint_iterations": 2,
             "lr": 0.01,
         },
@@ -79,18 +77,35 @@ def write_voc_boxes(root: Path) -> Path:
             rows, columns = np.nonzero(labels == label)
             if len(rows):
                 corners = (columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1)
-                things.append((CLASSES[label], *corners))
+                things.append((VOC.names[label], *corners))
         write_xml(root / "Annotations" / f"{path.stem}.xml", *things)
     return root
 
 
-def prepare(study: Study, results: Path) -> StudyPaths:
-    """Check the data and write manifest and image-level labels."""
-    from weakseg.annotations.image_level import write_image_labels
+def make_experiment(name: str, *, strong=0, weak=0, method: str | None = None, fov="large", **fields) -> Experiment:
+    """An experiment with the paper's counts: pixel labels for `strong` images, `method` for `weak` ones."""
+    from weakseg.methods import METHODS
+
+    halves = {"share": 0.5} if strong and weak else {}
+    streams = []
+    if strong:
+        weight = {"weight": 0.7} if weak else {}
+        streams.append({"annotation": "strong", "images": strong, "method": "pixel_labels", **halves, **weight})
+    if weak:
+        weight = {"weight": 0.3} if strong else {}
+        annotation = METHODS[method].annotation
+        streams.append({"annotation": annotation, "images": weak, "method": method, **halves, **weight})
+    known = {"table": "table1", "line": 1, "title": name, "fov": fov}
+    return Experiment.model_validate({"id": name, **known, **fields, "streams": streams})
+
+
+def prepare(study: Study, results: Path, experiments=()) -> StudyPaths:
+    """Check the data and write the manifest and weak annotation that `experiments` read."""
+    from weakseg.annotations.annotate import annotate
     from weakseg.data.prepare import prepare_data
 
     paths = StudyPaths(study.name, results)
     prepare_data(study, paths)
-    write_image_labels(paths.manifest, paths.image_labels)
-    assert json.loads(paths.manifest.read_text())["counts"]["train"]
+    annotate(study, list(experiments), paths, threads=1)
+    assert json.loads(paths.manifest.read_text())["counts"]["training"]
     return paths

@@ -14,9 +14,12 @@ from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 
 RULES = (
-    "data", "pretrain", "annotate", "boxes", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality", "features",
-    "train", "score", "tune-crf", "evaluate", "tables", "index",
+    "scenes", "data", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality", "features",
+    "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
 )  # fmt: skip
+BY_HAND = ("reference", "schemas", "segment")
+
+HEAVY = {"torch", "pandas", "scipy", "matplotlib", "numpy", "pydantic", "numba", "joblib"}
 
 
 def run(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -25,47 +28,79 @@ def run(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int
     return code, capsys.readouterr().err
 
 
-def test_every_command_of_the_rules_exists_and_explains_itself(
-    project_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rules = "\n".join(path.read_text(encoding="utf-8") for path in (project_root / "workflow/rules").glob("*.smk"))
-    assert set(re.findall(r'"weakseg ([a-z-]+) ', rules)) == set(RULES)
-    for command in (*RULES, "segment", "schemas"):
-        with pytest.raises(SystemExit) as ended:
-            cli.main([command, "--help"])
-        assert ended.value.code == 0
-        assert "--log" in capsys.readouterr().out
-
-
-def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from weakseg import cli\ntry: cli.main(['--help'])\nfinally: print('torch' in sys.modules)"
+def loaded(code: str) -> set[str]:
+    """The heavy libraries that a fresh Python has loaded when it has run the code."""
+    code += "\nimport sys; print('\\n', *sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[-1] == "False"
+    return HEAVY & set(shown.splitlines()[-1].split())
+
+
+def test_every_command_of_the_rules_exists(project_root: Path) -> None:
+    assert set(cli.commands.commands) == {*RULES, *BY_HAND}
+    rules = "\n".join(path.read_text(encoding="utf-8") for path in (project_root / "workflow/rules").glob("*.smk"))
+    assert set(re.findall(r'" weakseg ([a-z-]+) ', rules)) == set(RULES)
+
+
+@pytest.mark.parametrize("command", [*RULES, *BY_HAND])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: weakseg {command} [OPTIONS]" in shown and "--log" in shown
+    # Every option says what it is for, and what it is where nothing is said.
+    listed = shown[shown.index("Options:") :].splitlines()[1:]
+    assert all(re.match(r"  -.*  \w|  -\S.*$|    ", line) for line in listed)
+    assert ("--study" in shown) == (command not in ("schemas", "segment"))
+    assert ("--seed" in shown) == (command in ("train", "estep-maps", "score", "tune-crf", "evaluate"))
+
+
+def test_version_and_help_wait_for_no_library() -> None:
+    calls = [["--version"], ["--help"], *([name, "--help"] for name in (*RULES, *BY_HAND))]
+    assert loaded(f"from weakseg import cli\nfor call in {calls}: assert cli.main(call) == 0") == set()
 
 
 @pytest.mark.parametrize(
-    ("module", "libraries"),
+    ("modules", "allowed"),
     [
-        # Each runs once a run of a study, for seconds, which these libraries would double.
-        ("weakseg.evaluate.crf_search", {"torch", "pandas", "scipy", "matplotlib"}),
-        ("weakseg.evaluate.mean_iou", {"torch", "pandas", "scipy", "matplotlib"}),
-        ("weakseg.evaluate.box_search", {"torch", "pandas", "scipy", "matplotlib"}),
-        ("weakseg.evaluate.score_run", {"pandas", "scipy", "matplotlib"}),
-        ("weakseg.train.loop", {"pandas", "scipy", "matplotlib"}),
+        # Some of these run once a run of a study, for seconds, which other libraries would double.
+        (
+            ["evaluate.crf_search", "evaluate.evaluate_run", "annotations.bbox_seg_search", "annotations.bbox_seg_maps",
+             "annotations.bbox_rect_maps", "annotations.annotate", "data.prepare", "decides", "schemas"], set(),
+        ),
+        (
+            ["evaluate.score", "evaluate.segment", "train.loop", "train.estep_maps", "train.features"], {"torch"},
+        ),
+        (["report.tables", "annotations.label_quality"], {"pandas"}),
+        (["report.index", "report.reference"], {"pandas", "matplotlib"}),
+    ],
+)  # fmt: skip
+def test_commands_do_not_wait_for_libraries_they_do_not_need(modules: list[str], allowed: set[str]) -> None:
+    code = "import " + ", ".join(f"weakseg.{module}" for module in modules)
+    assert loaded(code) - {"numpy", "pydantic"} == allowed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch"], "No such command 'nosuch'"),
+        (["train"], "Missing option '--experiment'"),
+        (["train", "--experiment", "x", "--threads", "0"], "'--threads': 0 is not in the range"),
+        (["train", "--experiment", "x", "--seed", "-1"], "'--seed': -1 is not in the range"),
+        (["train", "--experiment", "x", "--workers", "-1"], "'--workers': -1 is not in the range"),
+        (["features", "--role", "train"], "'train' is not one of 'training', 'evaluation'"),
+        (["data", "--stduy", "demo"], "No such option"),
+        (["segment", "--run", "r", "--out", "o"], "Missing argument 'IMAGES...'"),
+        (["data", "demo"], "unexpected extra argument (demo)"),
     ],
 )
-def test_commands_of_each_run_do_not_wait_for_libraries_they_do_not_need(module: str, libraries: set[str]) -> None:
-    code = f"import sys, {module}; print(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not libraries & set(shown.split())
+def test_wrong_words_end_with_2_and_usage(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown = run(*arguments, capsys=capsys)
+    assert code == 2
+    assert shown.startswith("Usage: weakseg") and said in shown
 
 
-@pytest.mark.parametrize("arguments", [[], ["nosuch"], ["train"], ["train", "--experiment", "x", "--threads", "0"]])
-def test_wrong_words_end_with_2_and_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    assert ended.value.code == 2
-    assert "usage: weakseg" in capsys.readouterr().err
+def test_no_word_ends_with_2_and_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown = run(capsys=capsys)
+    assert code == 2 and "tune-crf" in shown
 
 
 def test_unusable_input_is_one_message_on_stderr_and_in_the_log(
@@ -98,9 +133,20 @@ def test_unexpected_error_ends_with_1_and_its_traceback_is_in_the_log(
 
     monkeypatch.setattr(schemas, "write_schemas", fail)
     log = tmp_path / "log"
-    code, _ = run("schemas", "--log", log, capsys=capsys)
+    code, shown = run("schemas", "--log", log, capsys=capsys)
     assert code == 1
-    assert "Traceback" in log.read_text(encoding="utf-8") and "a defect" in log.read_text(encoding="utf-8")
+    assert "Traceback" in shown and "a defect" in shown and log.read_text(encoding="utf-8") == shown
+
+
+def test_a_command_that_is_stopped_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(folder: Path, *, check: bool) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schemas, "write_schemas", stop)
+    code, shown = run("schemas", capsys=capsys)
+    assert code == 130 and shown.strip() == "weakseg: stopped"
 
 
 def test_a_command_hands_over_typed_study_experiment_and_paths(
@@ -109,15 +155,27 @@ def test_a_command_hands_over_typed_study_experiment_and_paths(
     from weakseg.train import loop
 
     calls = []
-    monkeypatch.setattr(loop, "train_run", lambda *given: calls.append(given))
-    where = ["--config-dir", str(project_root / "tests/tiny/config"), "--results", str(tmp_path)]
-    cli.main(
-        ["train", "--study", "tiny", *where, "--experiment", "strong_1464", "--seed", "7", "--data-root", "photos"]
-    )
-    ((study, experiment, seed, paths, data_root),) = calls
+    monkeypatch.setattr(loop, "train_run", lambda *given, **named: calls.append((given, named)))
+    config = project_root / "tests/tiny/config"
+    code = cli.main(
+        ["train", "--study", "tiny", "--config-dir", str(config), "--results", str(tmp_path), "--data-root", "photos",
+         "--experiment", "strong_1464", "--seed", "7", "--workers", "3", "--threads", "1"]
+    )  # fmt: skip
+    (((study, experiment, *others), named),) = calls
+    assert code == 0
     assert isinstance(study, Study) and study.name == "tiny"
     assert isinstance(experiment, Experiment) and experiment.id == "strong_1464"
-    assert (seed, paths, data_root) == (7, StudyPaths("tiny", tmp_path), "photos")
+    assert (others, named) == ([7, StudyPaths("tiny", tmp_path), "photos", config], {"workers": 3})
+
+
+def test_scenes_are_drawn_for_studies_of_scenes_only(
+    project_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, shown = run(
+        "scenes", "--study", "voc-subset", "--config-dir", project_root / "config", "--results", tmp_path, capsys=capsys
+    )
+    assert code == 2 and "study voc-subset: its images are not generated (dataset.source: path)" in shown
+    assert not list(tmp_path.iterdir())
 
 
 def test_schemas_in_the_repository_are_those_of_the_models(

@@ -11,26 +11,33 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from weakseg.config import (
+    EVERY,
     Boxes,
     CrfSearch,
-    EStep,
+    Dataset,
     Experiment,
+    Sampling,
     Solver,
     Study,
     config_hash,
-    load_experiments,
     load_paper,
+    load_sheet,
     load_study,
     resolve_path,
+    shown_run,
     study_experiments,
     study_tables,
 )
 from weakseg.errors import WeaksegError
+from weakseg.labels import COCO, VOC, voc_palette
 
 EXPERIMENTS = """
-- {id: weak_one, table: table1, line: 1, method: EM-Fixed (Weak), weak: 9, weak_annotation: image, estep: em_fixed,
-   fov: small}
-- {id: strong_one, table: table1, line: 2, method: Strong, strong: 10, fov: large}
+lists: {pixel_labelled: 10, training: 20, evaluation: 8, held_out: 2}
+experiments:
+- {id: weak_one, table: table1, line: 1, title: EM-Fixed (Weak), fov: small,
+   streams: [{annotation: image, images: 9, method: em_fixed}]}
+- {id: strong_one, table: table1, line: 2, title: Strong, fov: large,
+   streams: [{annotation: strong, images: 10, method: pixel_labels}]}
 """
 
 
@@ -75,7 +82,26 @@ def written(config_dir: Path, study: dict[str, Any]) -> Path:
         ({"experiments": ["weak_two"]}, "no experiment named 'weak_two'"),
         ({"seeds_for": {"weak_two": [1]}}, "no experiment named 'weak_two'"),
         ({"solver_for": {"weekly": {"lr": 1}}}, "solver_for.weekly is neither a kind nor an experiment"),
-        ({"solver_for": {"weak": {"learning_rate": 1}}}, "learning_rate: Extra inputs are not permitted"),
+        ({"solver_for": {"weak": {"learning_rate": 1}}}, "solver_for.weak.learning_rate: Extra inputs"),
+        ({"solver_for": {"strong_one": {"lr": 0}}}, "solver_for.strong_one.lr: Input should be greater than 0"),
+        # A kind that no experiment has is looked at, too.
+        ({"solver_for": {"semi": {"learning_rate": 1}}}, "solver_for.semi.learning_rate: Extra inputs"),
+        ({"solver_for": {"weak": 3}}, "solver_for.weak: Input should be a valid dict"),
+        ({"methods": {"em_fixd": {}}}, "methods.em_fixd: Extra inputs"),
+        ({"methods": {"em_fixed": {"bg_bais": 1}}}, "methods.em_fixed.bg_bais: Extra inputs"),
+        ({"methods_for": {"weekly": {}}}, "methods_for.weekly is neither a kind nor an experiment"),
+        ({"methods_for": {"weak": {"em_fixd": {}}}}, "methods_for.weak.em_fixd: there is no such method"),
+        ({"methods_for": {"semi": {"em_fixed": {"bg_bais": 1}}}}, "methods_for.semi.em_fixed.bg_bais: Extra inputs"),
+        ({"methods_for": {"weak_one": {"em_adapt": {"bg_portion": 2}}}},
+         "methods_for.weak_one.em_adapt.bg_portion: Input should be less than or equal to 1"),
+        ({"counts": "all"}, "counts: Input should be 'paper' or 'images'"),
+        ({"experiments": []}, "experiments: .*at least 1"),
+        ({"dataset": {"name": "mine", "source": "path", "path": "x", "labels": "pascal"}}, "dataset.labels"),
+        ({"dataset": {"name": "mine", "source": "path", "path": "x", "labels": []}}, "dataset.labels"),
+        ({"dataset": {"name": "mine", "source": "path", "path": "x", "labels": [{"name": "cat", "colour": "red"}]}},
+         "dataset.labels.*colour: String should match pattern"),
+        ({"dataset": {"name": "mine", "source": "path", "path": "x", "lists": {"trian": "t"}}},
+         "dataset.lists.trian: Extra inputs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named_with_file_and_field(
@@ -102,45 +128,158 @@ def test_files_that_are_no_study_are_refused(config_dir: Path, text: str) -> Non
         load_study(path, config_dir)
 
 
-@pytest.mark.parametrize("text", ["", "just text", "{id: a}", "- just text"])
+@pytest.mark.parametrize("text", ["", "just text", "{id: a}", "- just text", EXPERIMENTS.partition("exper")[0]])
 def test_a_sheet_that_is_no_list_of_rows_is_refused(config_dir: Path, text: str) -> None:
     (config_dir / "experiments.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(WeaksegError, match=r"experiments\.yaml"):
-        load_experiments(config_dir)
+        load_sheet(config_dir)
+
+
+def test_a_sheet_without_experiments_is_refused(config_dir: Path) -> None:
+    (config_dir / "experiments.yaml").write_text(
+        EXPERIMENTS.partition("experiments:")[0] + "experiments: []\n", encoding="utf-8"
+    )
+    with pytest.raises(WeaksegError, match=r"experiments: Tuple should have at least 1 item"):
+        load_sheet(config_dir)
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "line"),
+    [
+        (["name: mine", "seeds: [0]", "seeds: [1]"], "seeds", 3),
+        (["name: mine", "solver:", "  lr: 0.1", "  momentum: 0", "  lr: 0.2"], "lr", 5),
+        (["name: mine", "solver: {lr: 0.1, lr: 0.2}"], "lr", 2),
+    ],
+)
+def test_a_key_that_stands_there_twice_is_named_with_its_line(
+    config_dir: Path, lines: list[str], key: str, line: int
+) -> None:
+    path = config_dir / "studies" / "mine.yaml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(WeaksegError, match=rf"mine\.yaml: .*'{key}' stands there twice; remove one\n.*line {line},"):
+        load_study("mine", config_dir)
+
+
+def test_anchors_may_be_merged_and_odd_keys_are_refused(config_dir: Path) -> None:
+    path = written(config_dir, a_study())
+    text = path.read_text(encoding="utf-8") + (
+        "solver: &a {lr: 0.5, batch: 7}\nsolver_for:\n  weak: &b {<<: *a, lr: 0.25}\n  semi: {<<: *b, lr: 0.125}\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    study = load_study("mine", config_dir)
+    assert study.solver_for == {"weak": {"lr": 0.25, "batch": 7}, "semi": {"lr": 0.125, "batch": 7}}
+    path.write_text("? [a, b]\n: 1\n", encoding="utf-8")
+    with pytest.raises(WeaksegError, match=r"mine\.yaml: not valid YAML: [^$]*unhashable key"):
+        load_study("mine", config_dir)
+
+
+def test_a_file_in_another_encoding_is_named(config_dir: Path) -> None:
+    study, sheet = written(config_dir, a_study(description="Käfer")), config_dir / "experiments.yaml"
+    paper = config_dir / "paper.yaml"
+    for path, read in ((study, load_study), (sheet, load_sheet), (paper, load_paper)):
+        before = path.read_bytes() if path.exists() else b""
+        path.write_bytes("description: K\xe4fer\n".encode("latin-1"))
+        with pytest.raises(WeaksegError, match=rf"{path.name}: not UTF-8 text"):
+            read(path if read is load_study else config_dir)
+        path.write_bytes(before)
+
+
+def stream(annotation: str = "strong", images: int | str = 5, method: str = "pixel_labels", **more: Any) -> dict:
+    return {"annotation": annotation, "images": images, "method": method, **more}
+
+
+IMAGE = stream("image", 5, "em_fixed")
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"strong": 0, "weak": 0}, "strong and weak are both 0"),
-        ({"strong": 5, "weak": 5}, "must be given together"),
-        ({"strong": 5, "weak": 0, "estep": "em_fixed"}, "must be given together"),
-        ({"strong": -1}, "strong: Input should be greater than or equal to 0"),
-        ({"strong": 5, "estpe": "none"}, "estpe: Extra inputs are not permitted"),
-        ({"weak": 5, "weak_annotation": "image", "estep": "bbox_seg"}, "does not go with weak_annotation image"),
-        ({"weak": 5, "weak_annotation": "box", "estep": "em_fixed"}, "does not go with weak_annotation box"),
+        ({"streams": []}, "streams: .*at least 1"),
+        ({"streams": [stream(images=0)]}, "streams.0.images"),
+        ({"streams": [stream(images="some")]}, "streams.0.images"),
+        ({"streams": [stream(estep="none")]}, "streams.0.estep: Extra inputs are not permitted"),
+        (
+            {"streams": [stream(method="em_fixd")]},
+            "streams.0: .*no method 'em_fixd'; there are bbox_em_fixed, .*em_fixed",
+        ),
+        ({"streams": [stream("image", 5, "bbox_seg")]}, "method bbox_seg needs the annotation 'box', not 'image'"),
+        ({"streams": [stream("box", 5, "em_fixed")]}, "method em_fixed needs the annotation 'image', not 'box'"),
+        ({"streams": [stream("image", 5, "pixel_labels")]}, "pixel_labels needs the annotation 'strong', not 'image'"),
+        ({"streams": [IMAGE, stream()]}, "streams with pixel labels come first"),
+        ({"streams": [stream(share=0.5), IMAGE]}, "give every stream a share, or none"),
+        ({"streams": [stream(weight=0.5), IMAGE]}, "give every stream a weight, or none"),
+        ({"streams": [stream(share=0.5), {**IMAGE, "share": 0.4}]}, "the shares of its streams must sum to 1"),
+        ({"streams": [stream(weight=0.7), {**IMAGE, "weight": 0.7}]}, "the weights of its streams must sum to 1"),
+        ({"streams": [stream(share=0)]}, "streams.0.share: Input should be greater than 0"),
+        ({"streams": [stream(weight=-1)]}, "streams.0.weight: Input should be greater than or equal to 0"),
+        ({"streams": [stream()], "fov": "wide"}, "fov: Input should be 'small' or 'large'"),
+        ({"streams": [stream()], "id": "My run"}, "id: String should match pattern"),
     ],
 )
-def test_half_given_experiments_are_refused(config_dir: Path, row: dict[str, Any], message: str) -> None:
-    full = {"id": "x", "table": "table1", "line": 1, "method": "m", "fov": "large", **row}
-    (config_dir / "experiments.yaml").write_text(yaml.safe_dump([full]), encoding="utf-8")
-    with pytest.raises(WeaksegError, match=message):
-        load_experiments(config_dir)
+def test_experiments_that_make_no_batch_are_refused(config_dir: Path, row: dict[str, Any], message: str) -> None:
+    sheet = yaml.safe_load(EXPERIMENTS)
+    sheet["experiments"] = [{"id": "x", "table": "table1", "line": 1, "title": "m", "fov": "large", **row}]
+    path = config_dir / "experiments.yaml"
+    path.write_text(yaml.safe_dump(sheet), encoding="utf-8")
+    with pytest.raises(WeaksegError, match=message) as raised:
+        load_sheet(config_dir)
+    assert str(path) in str(raised.value)
+    if "streams." in message or ":" in message:
+        assert "experiments.0." in str(raised.value)
+
+
+def test_a_stream_of_a_data_set_that_the_study_lacks_is_refused_where_it_is_run(config_dir: Path) -> None:
+    sheet = yaml.safe_load(EXPERIMENTS)
+    sheet["experiments"][1]["streams"][0]["dataset"] = "photos of pets"
+    (config_dir / "experiments.yaml").write_text(yaml.safe_dump(sheet), encoding="utf-8")
+    path = written(config_dir, a_study())
+    with pytest.raises(WeaksegError, match=r"strong_one draws from the data set 'photos of pets'; .* one, 'mine'") as e:
+        load_study("mine", config_dir)
+    assert str(path) in str(e.value)
+    written(config_dir, a_study(experiments=["weak_one"]))
+    load_study("mine", config_dir)
+    written(config_dir, a_study(dataset={"name": "photos of pets", "source": "path", "path": "x"}))
+    load_study("mine", config_dir)
+
+
+def test_a_study_has_labels_of_its_own_with_colours() -> None:
+    folder = {"name": "garden", "source": "path", "path": "x"}
+    own = ["lawn mower", {"name": "hedgehog", "colour": "#10a0FF"}, {"name": "cat"}]
+    labels = Dataset.model_validate({**folder, "labels": own}).label_set()
+    assert labels.names == ("background", "lawn mower", "hedgehog", "cat")
+    palette = labels.palette().tolist()
+    assert palette[2] == [0x10, 0xA0, 0xFF]
+    # The others, and what is beyond the labels, have VOC's colours.
+    assert [palette[n] for n in (0, 1, 3, 4, 255)] == [voc_palette()[n].tolist() for n in (0, 1, 3, 4, 255)]
+    assert Dataset.model_validate(folder).label_set() is VOC
+    assert Dataset.model_validate({**folder, "labels": "coco"}).label_set() is COCO
+    with pytest.raises(WeaksegError, match="'cat' and 'Cat' are one name"):
+        Dataset.model_validate({**folder, "labels": ["cat", "Cat"]}).label_set()
 
 
 def test_doubled_ids_are_refused(config_dir: Path) -> None:
     (config_dir / "experiments.yaml").write_text(EXPERIMENTS.replace("strong_one", "weak_one"), encoding="utf-8")
     with pytest.raises(WeaksegError, match="ids occur twice: weak_one"):
-        load_experiments(config_dir)
+        load_sheet(config_dir)
 
 
 def test_solver_of_the_kind_then_of_the_experiment(config_dir: Path) -> None:
     changes = {"weak": {"lr": 0.5, "batch": 7}, "weak_one": {"lr": 0.25}}
     written(config_dir, a_study(solver={"momentum": 0.5}, solver_for=changes))
     study = load_study("mine", config_dir)
-    weak, strong = load_experiments(config_dir)
+    weak, strong = load_sheet(config_dir).experiments
     assert study.solver_of(weak) == Solver(momentum=0.5, lr=0.25, batch=7)
     assert study.solver_of(strong) == Solver(momentum=0.5)
+
+
+def test_constants_of_the_kind_then_of_the_experiment(config_dir: Path) -> None:
+    changes = {"weak": {"em_fixed": {"bg_bias": 1, "fg_bias": 2}}, "weak_one": {"em_fixed": {"fg_bias": 7}}}
+    written(config_dir, a_study(methods={"em_fixed": {"bg_bias": 9}}, methods_for=changes))
+    study = load_study("mine", config_dir)
+    weak, strong = load_sheet(config_dir).experiments
+    assert study.constants_of(weak, "em_fixed").model_dump() == {"bg_bias": 1, "fg_bias": 7}
+    assert study.constants_of(strong, "em_fixed").model_dump() == {"bg_bias": 9, "fg_bias": 5}
+    assert study.constants_of(strong, "pixel_labels").model_dump() == {}
 
 
 def test_chosen_experiments_and_their_seeds(config_dir: Path) -> None:
@@ -158,14 +297,14 @@ TABLE_1 = [
 
 
 def test_sheets_are_table_1_of_the_paper(project_root: Path) -> None:
-    lines = [row for row in load_experiments(project_root / "config") if row.table == "table1"]
+    lines = [row for row in load_sheet(project_root / "config").experiments if row.table == "table1"]
     originals = {row.line: row for row in lines if row.variant is None}
     figures = {row.line: row for row in load_paper(project_root / "config") if row.table == "table1"}
     assert Counter(row.line for row in lines if row.variant is None) == Counter(range(1, len(TABLE_1) + 1))
     for line, (strong, weak, iou) in enumerate(TABLE_1, start=1):
         row, figure = originals[line], figures[line]
         assert (row.strong, row.weak, figure.iou) == (strong, weak, iou)
-        assert (row.method, row.fov) == (figure.method, figure.fov)
+        assert (row.title, row.fov) == (figure.method, figure.fov)
         assert (figure.strong, figure.weak) == tuple(f"{n:,}" if n else "-" for n in (strong, weak))
         # 10,582 training images in all; only line 7 leaves some of the weak ones out.
         assert strong + weak == 10582 or line in (7, 9)
@@ -180,19 +319,59 @@ TABLE_3 = [
 
 
 def test_sheets_are_table_3_of_the_paper(project_root: Path) -> None:
-    rows = load_experiments(project_root / "config")
+    rows = load_sheet(project_root / "config").experiments
     lines = {line: row for row in rows if (line := row.line_in("table3"))}
     figures = {figure.line: figure for figure in load_paper(project_root / "config") if figure.table == "table3"}
     assert sorted(lines) == sorted(figures) == list(range(1, 9))
     for line, (method, strong, boxes, iou) in enumerate(TABLE_3, start=1):
         row, figure = lines[line], figures[line]
-        assert (row.method, row.strong, row.weak, figure.iou) == (method, strong, boxes, iou)
+        assert (row.title, row.strong, row.weak, figure.iou) == (method, strong, boxes, iou)
         assert (figure.method, figure.strong, figure.weak) == (
             method, *(f"{n:,}" if n else "-" for n in (strong, boxes)),
         )  # fmt: skip
         assert figure.fov in (row.fov, "unknown")
         assert row.weak_annotation == ("box" if boxes else "none")
-    assert [row.id for row in rows if row.watched] == ["bbox_em_fixed_weak"]
+
+
+# Kind, counts and methods of every row: (kind, strong images, weak images, weak method, folders of label maps).
+ROWS = {
+    "em_fixed_weak": ("weak", 0, 10582, "em_fixed", ()),
+    "em_fixed_weak_largefov": ("weak", 0, 10582, "em_fixed", ()),
+    "em_adapt_weak": ("weak", 0, 10582, "em_adapt", ()),
+    "em_adapt_weak_largefov": ("weak", 0, 10582, "em_adapt", ()),
+    "em_fixed_semi_200": ("semi", 200, 10382, "em_fixed", ()),
+    "em_fixed_semi_500": ("semi", 500, 10082, "em_fixed", ()),
+    "em_fixed_semi_750": ("semi", 750, 9832, "em_fixed", ()),
+    "em_fixed_semi_1000": ("semi", 1000, 9582, "em_fixed", ()),
+    "em_fixed_semi_1464_5000": ("semi", 1464, 5000, "em_fixed", ()),
+    "em_fixed_semi_1464_9118": ("semi", 1464, 9118, "em_fixed", ()),
+    "strong_1464": ("strong", 1464, 0, None, ()),
+    "strong_10582": ("strong", 10582, 0, None, ()),
+    "bbox_rect_weak": ("weak", 0, 10582, "bbox_rect", ("bbox_rect",)),
+    "bbox_em_fixed_weak": ("weak", 0, 10582, "bbox_em_fixed", ("bbox_rect",)),
+    "bbox_seg_weak": ("weak", 0, 10582, "bbox_seg", ("bbox_seg",)),
+    "bbox_rect_semi": ("semi", 1464, 9118, "bbox_rect", ("bbox_rect",)),
+    "bbox_em_fixed_semi": ("semi", 1464, 9118, "bbox_em_fixed", ("bbox_rect",)),
+    "bbox_seg_semi": ("semi", 1464, 9118, "bbox_seg", ("bbox_seg",)),
+}  # fmt: skip
+
+
+def test_the_eighteen_rows(project_root: Path) -> None:
+    rows = load_sheet(project_root / "config").experiments
+    found = {row.id: (row.kind, row.strong, row.weak, row.weak_method, row.label_maps) for row in rows}
+    assert list(found.items()) == list(ROWS.items())
+    for row in rows:
+        halves = [(one.share, one.weight) for one in row.streams]
+        # Mixed batches are half strong, half weak; the weights of the mixed loss are the release's.
+        assert halves == ([(0.5, 0.7), (0.5, 0.3)] if row.kind == "semi" else [(None, None)])
+        assert all(one.method == "pixel_labels" for one in row.streams if one.annotation == "strong")
+        estep = row.weak_method if row.weak_method in ("em_fixed", "em_adapt", "bbox_em_fixed") else None
+        assert (row.estep_stream and row.estep_stream.method) == estep
+    study = load_study("voc", project_root / "config")
+    assert shown_run(study, list(rows)) == ("bbox_em_fixed_weak", 0)
+    assert load_sheet(project_root / "config").lists.sizes() == {
+        "pixel_labelled": 1464, "training": 10582, "evaluation": 1449, "held_out": 100,
+    }  # fmt: skip
 
 
 def test_a_study_without_boxes_leaves_their_experiments_out_but_not_in_silence(project_root: Path) -> None:
@@ -218,7 +397,7 @@ def test_alpha_is_a_share(alpha: float) -> None:
 
 
 def test_variants_differ_from_their_line_in_the_field_of_view_only(project_root: Path) -> None:
-    rows = load_experiments(project_root / "config")
+    rows = load_sheet(project_root / "config").experiments
     originals = {(row.table, row.line): row for row in rows if row.variant is None}
     for row in rows:
         if row.variant is not None:
@@ -228,11 +407,17 @@ def test_variants_differ_from_their_line_in_the_field_of_view_only(project_root:
 
 
 def test_kinds() -> None:
-    common = {"id": "x", "table": "table1", "line": 1, "method": "m", "fov": "large"}
-    image = {"weak_annotation": "image", "estep": "em_adapt"}
-    assert Experiment.model_validate({**common, "strong": 1}).kind == "strong"
-    assert Experiment.model_validate({**common, "weak": 1, **image}).kind == "weak"
-    assert Experiment.model_validate({**common, "weak": 1, "strong": 1, **image}).kind == "semi"
+    def row(*streams: dict[str, Any]) -> Experiment:
+        common = {"id": "x", "table": "table1", "line": 1, "title": "m", "fov": "large"}
+        return Experiment.model_validate({**common, "streams": streams})
+
+    box = stream("box", "all", "bbox_em_fixed")
+    kinds = [row(*streams).kind for streams in ([stream()], [IMAGE], [stream(), IMAGE], [IMAGE, box])]
+    assert kinds == ["strong", "weak", "semi", "weak"]
+    every = row(stream(), IMAGE, box)
+    assert (every.strong, every.weak, every.weak_annotation, every.weak_method) == (5, EVERY, "image", "em_fixed")
+    assert row(stream()).weak_annotation == "none" and row(stream()).estep_stream is None
+    assert row(stream(), box).weak_annotation == "box" and row(stream(), box).label_maps == ("bbox_rect",)
 
 
 def test_defaults_are_the_paper_s() -> None:
@@ -240,13 +425,15 @@ def test_defaults_are_the_paper_s() -> None:
     solver = Solver()
     assert (solver.lr, solver.momentum, solver.weight_decay) == (0.001, 0.9, 0.0005)
     assert (solver.schedule, solver.iterations, solver.step_iterations, solver.step_factor) == ("step", 6000, 2000, 0.1)
-    assert (solver.batch, solver.batch_strong, solver.batch_weak) == (30, 15, 15)
+    assert solver.batch == 30
     assert (solver.bias_lr_multiplier, solver.head_lr_multiplier, solver.fc8_lr_multiplier) == (2, 1, 10)
-    # Papandreou et al. 2015, Alg. 1 and section 3.2; the weights of the mixed loss are the release's.
-    estep = EStep()
-    assert (estep.bg_bias, estep.fg_bias) == (3, 5)
-    assert (estep.bg_portion, estep.fg_portion, estep.rounds) == (0.4, 0.2, 5)
-    assert solver.strong_weight == 0.7
+    # Papandreou et al. 2015, Alg. 1 and section 3.2; those of Bbox-EM-Fixed are the released code's.
+    methods = Study.model_validate(a_study()).methods.model_dump()
+    assert methods == {
+        "em_fixed": {"bg_bias": 3, "fg_bias": 5},
+        "em_adapt": {"bg_portion": 0.4, "fg_portion": 0.2, "rounds": 5},
+        "bbox_em_fixed": {"bg_bias": 5, "fg_bias": 6, "fixed_map_iterations": 0},
+    }
     # Chen et al. 2015, section 4: w1 in {5, 10}, sigma_alpha in {50, 60, ..., 100}, sigma_beta in {3, 4, ..., 10}.
     search = CrfSearch()
     assert search.coarse.w == (5, 10)
@@ -258,8 +445,10 @@ def test_defaults_are_the_paper_s() -> None:
 def test_the_full_study_follows_the_paper_s_protocol(project_root: Path) -> None:
     study = load_study("voc", project_root / "config")
     assert (study.network.trunk, study.network.crop_px, study.network.image_scale) == ("vgg16", 321, 1.0)
-    assert study.sampling.repeat_factor_threshold == 0 and not study.estep.valid_cells_only
-    assert (study.estep, study.crf.coarse) == (EStep(), CrfSearch().coarse)
+    assert study.sampling == Sampling() and study.sampling.repeat_factor_threshold == 0
+    assert not study.sampling.valid_cells_only and study.counts == "paper"
+    assert (study.methods, study.crf.coarse) == (Study.model_validate(a_study()).methods, CrfSearch().coarse)
+    assert study.solver == Solver() and not study.solver_for and not study.methods_for
 
 
 def test_every_field_says_what_it_is() -> None:

@@ -38,6 +38,19 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
+def test_two_writers_at_once_both_succeed(tmp_path: Path) -> None:
+    # Two containers on one folder may have the same process id, as the two writers have here.
+    target = tmp_path / "boxes.json"
+    with atomic_path(target) as first:
+        first.write_text("first", encoding="utf-8")
+        with atomic_path(target) as second:
+            second.write_text("second", encoding="utf-8")
+            assert first.read_text(encoding="utf-8") == "first"
+        assert target.read_text(encoding="utf-8") == "second"
+    assert target.read_text(encoding="utf-8") == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["boxes.json"]
+
+
 def test_text_replaces_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     for text in ("erste Fassung, länger", "zweite\n"):

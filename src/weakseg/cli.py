@@ -1,11 +1,15 @@
 """The command line: one sub-command per rule of the workflow; the only place that parses arguments."""
 
-import argparse
+import functools
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from weakseg import __version__
 from weakseg.errors import WeaksegError
@@ -13,250 +17,340 @@ from weakseg.logs import logged
 
 if TYPE_CHECKING:
     from weakseg.config import Experiment, Study
-    from weakseg.paths import StudyPaths
+    from weakseg.paths import RunPaths, StudyPaths
 
-# Rooms are imported inside the handlers: `weakseg --help` and the workflow's dry runs should not wait for torch.
-
-
-def _study(args: argparse.Namespace) -> "tuple[Study, StudyPaths]":
-    from weakseg.config import load_study
-    from weakseg.paths import StudyPaths
-
-    study = load_study(args.study, args.config_dir)
-    return study, StudyPaths(study.name, Path(args.results))
+# Rooms are imported inside the commands: `weakseg --help` and the workflow's dry runs should not wait for torch.
 
 
-def _experiment(args: argparse.Namespace, study: "Study") -> "Experiment":
-    from weakseg.config import study_experiments
+@dataclass(frozen=True)
+class Call:
+    """What the options that all commands of a study share say.
 
-    chosen = {row.id: row for row in study_experiments(study, args.config_dir)}
-    if args.experiment not in chosen:
-        raise WeaksegError(
-            f"--experiment {args.experiment}: study {study.name} runs no such experiment; choose one of "
-            + ", ".join(chosen)
-        )
-    return chosen[args.experiment]
+    Attributes:
+        name: the study, by name or YAML file.
+        results: folder of all results.
+        config_dir: folder of studies and sheets.
+        data_root: replaces `{data_root}` in configured paths.
+        threads: threads, or processes of the CRF.
+    """
+
+    name: str
+    results: Path
+    config_dir: Path
+    data_root: str | None
+    threads: int
+
+    @functools.cached_property
+    def study(self) -> "Study":
+        """The typed study."""
+        from weakseg.config import load_study
+
+        return load_study(self.name, self.config_dir)
+
+    @property
+    def paths(self) -> "StudyPaths":
+        """Its files."""
+        from weakseg.paths import StudyPaths
+
+        return StudyPaths(self.study.name, self.results)
+
+    @property
+    def experiments(self) -> "list[Experiment]":
+        """What it runs."""
+        from weakseg.config import study_experiments
+
+        return study_experiments(self.study, self.config_dir)
+
+    @property
+    def shown(self) -> "tuple[Experiment, int] | None":
+        """The run whose E-step is shown."""
+        from weakseg.config import shown_run
+
+        run = shown_run(self.study, self.experiments)
+        return None if run is None else (self.experiment(run[0]), run[1])
+
+    def experiment(self, name: str) -> "Experiment":
+        """One of them by id."""
+        chosen = {row.id: row for row in self.experiments}
+        if name not in chosen:
+            raise WeaksegError(
+                f"--experiment {name}: study {self.study.name} runs no such experiment; choose one of "
+                + ", ".join(chosen)
+            )
+        return chosen[name]
+
+    def set_threads(self) -> None:
+        """Let torch use so many threads."""
+        import torch
+
+        torch.set_num_threads(self.threads)
 
 
-def _set_threads(args: argparse.Namespace) -> None:
-    import torch
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, message="%(version)s")
+def commands() -> None:
+    """Weakly- and semi-supervised segmentation, step by step."""
 
-    torch.set_num_threads(args.threads)
+
+Command = Callable[..., None]
 
 
-def _data(args: argparse.Namespace) -> None:
+def command(text: str) -> Callable[[Command], Command]:
+    """A sub-command named after its function; all of its output goes to `--log` as well."""
+
+    def decorate(function: Command) -> Command:
+        @commands.command(function.__name__.strip("_").replace("_", "-"), help=text, short_help=text)
+        @click.option("--log", type=click.Path(path_type=Path), help="Copy all output to this file.")
+        @functools.wraps(function)
+        def run(*, log: Path | None, **options: Any) -> None:
+            name = click.get_current_context().info_name
+            with logged(log):
+                try:
+                    function(**options)
+                except WeaksegError as error:
+                    print(f"weakseg {name}: {error}", file=sys.stderr)
+                    raise click.exceptions.Exit(2) from None
+                except Exception:
+                    # Printed here, where the log file sees it too.
+                    traceback.print_exc()
+                    raise click.exceptions.Exit(1) from None
+
+        return run
+
+    return decorate
+
+
+def of_study(function: Command) -> Command:
+    """The options that name a study and its files, as one `Call`."""
+
+    @click.option("--study", "name", default="demo", help="Name of a study, or a YAML file.")
+    @click.option("--results", type=click.Path(path_type=Path), default="results", help="Folder of all results.")
+    @click.option("--config-dir", type=click.Path(path_type=Path), default="config", help="Folder of the sheets.")
+    @click.option("--data-root", help="Replaces {data_root} in configured paths.")
+    @click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads, or processes of the CRF.")
+    @functools.wraps(function)
+    def run(*, name: str, results: Path, config_dir: Path, data_root: str | None, threads: int, **options: Any) -> None:
+        function(Call(name, results, config_dir, data_root, threads), **options)
+
+    return run
+
+
+def of_run(function: Command) -> Command:
+    """The options that name a run."""
+
+    @of_study
+    @click.option("--experiment", required=True, help="Id in experiments.yaml.")
+    @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the run.")
+    @functools.wraps(function)
+    def run(call: Call, *, experiment: str, seed: int, **options: Any) -> None:
+        function(call, call.experiment(experiment), seed, **options)
+
+    return run
+
+
+@command("Generate the images of a study of scenes.")
+@of_study
+def scenes(call: Call) -> None:
+    from weakseg.scenes.write import write_scenes
+
+    dataset = call.study.dataset
+    if dataset.scenes is None or dataset.source != "scenes":
+        raise WeaksegError(f"study {call.study.name}: its images are not generated (dataset.source: {dataset.source})")
+    write_scenes(call.paths.images, dataset.scenes, dataset.label_set())
+
+
+@command("Find or download the images of a study, check them, and write the manifest.")
+@of_study
+def data(call: Call) -> None:
     from weakseg.data.prepare import prepare_data
 
-    study, paths = _study(args)
-    prepare_data(study, paths, args.data_root, args.config_dir)
+    prepare_data(call.study, call.paths, call.data_root, call.config_dir)
 
 
-def _pretrain(args: argparse.Namespace) -> None:
+@command("Pre-train the trunk on generated single-object images.")
+@of_study
+def pretrain(call: Call) -> None:
     from weakseg.train.pretrain import pretrain_trunk
 
-    _set_threads(args)
-    pretrain_trunk(*_study(args))
+    call.set_threads()
+    pretrain_trunk(call.study, call.paths)
 
 
-def _annotate(args: argparse.Namespace) -> None:
-    from weakseg.annotations.image_level import write_image_labels
+@command("Write image-level labels of photos and crops, and boxes.")
+@of_study
+def annotate(call: Call) -> None:
+    from weakseg.annotations.annotate import annotate as write_annotation
 
-    _, paths = _study(args)
-    write_image_labels(paths.manifest, paths.image_labels)
-
-
-def _boxes(args: argparse.Namespace) -> None:
-    from weakseg.annotations.boxes import write_boxes
-
-    _, paths = _study(args)
-    write_boxes(paths.manifest, paths.boxes, threads=args.threads)
+    write_annotation(call.study, call.experiments, call.paths, call.config_dir, threads=call.threads)
 
 
-def _bbox_rect(args: argparse.Namespace) -> None:
-    from weakseg.annotations.bbox_rect import write_bbox_rect
+@command("Write the label maps of Bbox-Rect.")
+@of_study
+def bbox_rect(call: Call) -> None:
+    from weakseg.annotations.bbox_rect_maps import write_bbox_rect
 
-    _, paths = _study(args)
-    write_bbox_rect(paths.manifest, paths.boxes, paths.box_maps("bbox_rect"))
-
-
-def _tune_boxes(args: argparse.Namespace) -> None:
-    from weakseg.evaluate.box_search import tune_bbox_seg
-
-    tune_bbox_seg(*_study(args), threads=args.threads)
+    write_bbox_rect(call.paths.manifest, call.paths.boxes, call.paths.box_maps("bbox_rect"))
 
 
-def _bbox_seg(args: argparse.Namespace) -> None:
-    from weakseg.annotations.bbox_seg import write_bbox_seg
-    from weakseg.evaluate.box_search import read_bbox_seg_params
+@command("Search Bbox-Seg's alpha and CRF parameters on the held-out images.")
+@of_study
+def tune_boxes(call: Call) -> None:
+    from weakseg.annotations.bbox_seg_search import tune_bbox_seg
 
-    _, paths = _study(args)
+    tune_bbox_seg(call.study, call.paths, threads=call.threads)
+
+
+@command("Write the label maps of Bbox-Seg.")
+@of_study
+def bbox_seg(call: Call) -> None:
+    from weakseg.annotations.bbox_seg_maps import write_bbox_seg
+    from weakseg.annotations.bbox_seg_search import read_bbox_seg_params
+
+    paths = call.paths
     params = read_bbox_seg_params(paths.bbox_seg_params)
-    write_bbox_seg(paths.manifest, paths.boxes, paths.box_maps("bbox_seg"), params, processes=args.threads)
+    write_bbox_seg(paths.manifest, paths.boxes, paths.box_maps("bbox_seg"), params, processes=call.threads)
 
 
-def _label_quality(args: argparse.Namespace) -> None:
-    from weakseg.config import study_experiments, watched_run
-    from weakseg.evaluate.label_quality import measure_labels
+@command("Hold the training labels of the box methods against the truth.")
+@of_study
+def label_quality(call: Call) -> None:
+    from weakseg.annotations.label_quality import measure_labels
 
-    study, paths = _study(args)
-    watched = watched_run(study, study_experiments(study, args.config_dir))
-    measure_labels(study, paths, paths.run(*watched) if watched else None, threads=args.threads)
+    measure_labels(call.study, call.paths, _run_paths(call), threads=call.threads)
 
 
-def _features(args: argparse.Namespace) -> None:
+def _run_paths(call: Call) -> "RunPaths | None":
+    return None if call.shown is None else call.paths.run(call.shown[0].id, call.shown[1])
+
+
+@command("Cache the feature maps of a frozen trunk.")
+@of_study
+@click.option("--role", required=True, type=click.Choice(["training", "evaluation"]), help="Whose photos.")
+def features(call: Call, role: Any) -> None:
     from weakseg.train.features import cache_features
 
-    _set_threads(args)
-    study, paths = _study(args)
-    cache_features(study, paths, args.split, args.data_root)
+    call.set_threads()
+    cache_features(call.study, call.paths, role, call.data_root)
 
 
-def _train(args: argparse.Namespace) -> None:
+@command("Train a run.")
+@of_run
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make mini-batches.")
+def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None:
     from weakseg.train.loop import train_run
 
-    _set_threads(args)
-    study, paths = _study(args)
-    train_run(study, _experiment(args, study), args.seed, paths, args.data_root)
+    call.set_threads()
+    train_run(call.study, experiment, seed, call.paths, call.data_root, call.config_dir, workers=workers)
 
 
-def _score(args: argparse.Namespace) -> None:
-    from weakseg.evaluate.score_run import score_run
+@command("Draw a run's E-step maps from its snapshots.")
+@of_run
+def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
+    from weakseg.annotations.chosen_images import candidates, telling_images
+    from weakseg.annotations.label_quality import measured_images
+    from weakseg.data.box_files import read_boxes
+    from weakseg.data.dataset import open_data
+    from weakseg.train.estep_maps import write_estep_maps
 
-    _set_threads(args)
-    study, paths = _study(args)
-    score_run(study, _experiment(args, study), args.seed, paths)
-
-
-def _tune_crf(args: argparse.Namespace) -> None:
-    from weakseg.evaluate.crf_search import tune_crf
-
-    study, paths = _study(args)
-    tune_crf(study, paths, paths.run(_experiment(args, study).id, args.seed), threads=args.threads)
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from weakseg.evaluate.mean_iou import evaluate_run
-
-    study, paths = _study(args)
-    evaluate_run(study, _experiment(args, study), args.seed, paths, threads=args.threads)
+    call.set_threads()
+    images = open_data(call.paths.manifest)
+    boxes = read_boxes(call.paths.boxes, images.labels)
+    write_estep_maps(
+        call.study, experiment, seed, call.paths, call.data_root, call.config_dir,
+        shown=telling_images(boxes, candidates(images), call.study.report.box_images),
+        measured=measured_images(call.study, call.paths),
+    )  # fmt: skip
 
 
-def _tables(args: argparse.Namespace) -> None:
+@command("Score the evaluation images with a trained run.")
+@of_run
+def score(call: Call, experiment: "Experiment", seed: int) -> None:
+    from weakseg.evaluate.score import score_run
+
+    call.set_threads()
+    score_run(experiment, seed, call.paths)
+
+
+@command("Search the CRF's parameters on the held-out images.")
+@of_run
+def tune_crf(call: Call, experiment: "Experiment", seed: int) -> None:
+    from weakseg.evaluate.crf_search import tune_crf as search
+
+    search(call.study, call.paths, call.paths.run(experiment.id, seed), threads=call.threads)
+
+
+@command("Mean IOU with and without the CRF.")
+@of_run
+def evaluate(call: Call, experiment: "Experiment", seed: int) -> None:
+    from weakseg.evaluate.evaluate_run import evaluate_run
+
+    evaluate_run(call.study, experiment, seed, call.paths, threads=call.threads)
+
+
+@command("Write a table with this study's figures beside the published ones.")
+@of_study
+@click.option("--table", default="table1", help="Which table.")
+def tables(call: Call, table: str) -> None:
     from weakseg.report.tables import write_table
 
-    study, paths = _study(args)
-    write_table(study, paths, args.config_dir, args.table)
+    write_table(call.study, call.paths, call.config_dir, table)
 
 
-def _index(args: argparse.Namespace) -> None:
+@command("Write the report's index page.")
+@of_study
+def index(call: Call) -> None:
     from weakseg.report.index import write_index
 
-    study, paths = _study(args)
-    write_index(study, paths, args.config_dir)
+    write_index(call.study, call.paths, call.config_dir)
 
 
-def _reference(args: argparse.Namespace) -> None:
+@command("Collect a study's results for results/reference.")
+@of_study
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="results/reference", help="Folder of reference results."
+)
+def reference(call: Call, out: Path) -> None:
     from weakseg.report.reference import collect_reference
 
-    study, paths = _study(args)
-    collect_reference(study, paths, args.config_dir, args.out)
+    collect_reference(call.study, call.paths, call.config_dir, out)
 
 
-def _segment(args: argparse.Namespace) -> None:
+@command("Label one's own images with a trained run.")
+@click.option("--run", required=True, type=click.Path(path_type=Path), help="Folder of a trained run.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for label maps and overlays.")
+@click.option("--overwrite", is_flag=True, help="Replace results of the same name.")
+@click.option("--no-crf", is_flag=True, help="Leave the CRF out.")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+def segment(run: Path, out: Path, overwrite: bool, no_crf: bool, images: Sequence[Path]) -> None:
     from weakseg.evaluate.segment import segment_images
 
-    segment_images(args.run, args.images, args.out, overwrite=args.overwrite, crf=not args.no_crf)
+    segment_images(run, list(images), out, overwrite=overwrite, crf=not no_crf)
 
 
-def _schemas(args: argparse.Namespace) -> None:
+@command("Write the JSON schemas of the configuration.")
+@click.option("--out", type=click.Path(path_type=Path), default="workflow/schemas", help="Their folder.")
+@click.option("--check", is_flag=True, help="Only tell whether they are up to date.")
+def schemas(out: Path, check: bool) -> None:
     from weakseg.schemas import write_schemas
 
-    write_schemas(args.out, check=args.check)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all sub-commands."""
-    parser = argparse.ArgumentParser(
-        prog="weakseg", description="Weakly- and semi-supervised segmentation, step by step."
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(handler=handler)
-        command.add_argument("--log", type=Path, help="copy all output to this file")
-        return command
-
-    def add_study(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        command = add(name, handler, text)
-        command.add_argument("--study", default="demo", help="name of a study, or a YAML file (default: demo)")
-        command.add_argument("--results", default="results", help="folder of all results (default: results)")
-        command.add_argument("--config-dir", default="config", help="folder of studies and sheets (default: config)")
-        command.add_argument("--data-root", help="replaces {data_root} in configured paths")
-        command.add_argument(
-            "--threads", type=_positive, default=1, help="threads, or processes of the CRF (default: 1)"
-        )
-        return command
-
-    def add_run(name: str, handler: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        command = add_study(name, handler, text)
-        command.add_argument("--experiment", required=True, help="id in experiments.yaml")
-        command.add_argument("--seed", type=int, default=0, help="seed of the run (default: 0)")
-        return command
-
-    add_study("data", _data, "generate, check or download the images of a study")
-    add_study("pretrain", _pretrain, "pre-train the trunk on generated single-object images")
-    add_study("annotate", _annotate, "write the image-level labels of the training images")
-    add_study("boxes", _boxes, "write the boxes of the training and the held-out images")
-    add_study("bbox-rect", _bbox_rect, "write the label maps of Bbox-Rect")
-    add_study("tune-boxes", _tune_boxes, "search Bbox-Seg's alpha and CRF parameters on the held-out images")
-    add_study("bbox-seg", _bbox_seg, "write the label maps of Bbox-Seg")
-    add_study("label-quality", _label_quality, "hold the training labels of the box methods against the truth")
-    features = add_study("features", _features, "cache the maps of a frozen trunk")
-    features.add_argument("--split", required=True, choices=("train_aug", "val"), help="list of images")
-    add_run("train", _train, "train a run")
-    add_run("score", _score, "score the evaluation images with a trained run")
-    add_run("tune-crf", _tune_crf, "search the CRF's parameters on the held-out images")
-    add_run("evaluate", _evaluate, "mean IOU with and without the CRF")
-    tables = add_study("tables", _tables, "write a table of the paper with this study's figures")
-    tables.add_argument("--table", default="table1", help="which table (default: table1)")
-    add_study("index", _index, "write the report's index page")
-    reference = add_study("reference", _reference, "collect a study's results for results/reference")
-    reference.add_argument("--out", type=Path, default=Path("results/reference"), help="folder of reference results")
-    segment = add("segment", _segment, "label one's own images with a trained run")
-    segment.add_argument("--run", type=Path, required=True, help="folder of a trained run")
-    segment.add_argument("--out", type=Path, required=True, help="folder for label maps and overlays")
-    segment.add_argument("--overwrite", action="store_true", help="replace results of the same name")
-    segment.add_argument("--no-crf", action="store_true", help="leave the CRF out")
-    segment.add_argument("images", nargs="+", type=Path, help="photos")
-    schemas = add("schemas", _schemas, "write the JSON schemas of the configuration")
-    schemas.add_argument("--out", type=Path, default=Path("workflow/schemas"), help="their folder")
-    schemas.add_argument("--check", action="store_true", help="only tell whether they are up to date")
-    return parser
+    write_schemas(out, check=check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command; returns 0 when it worked, 2 when its input cannot be used, 1 on an unexpected error."""
-    args = build_parser().parse_args(arguments)
-    with logged(args.log):
-        try:
-            args.handler(args)
-        except WeaksegError as error:
-            print(f"weakseg {args.command}: {error}", file=sys.stderr)
-            return 2
-        except Exception:
-            # Printed here, where the log file sees it too.
-            traceback.print_exc()
-            return 1
-    return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows few letters must not turn a message about a path into another error.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        done = commands.main(None if arguments is None else list(arguments), "weakseg", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.Abort:
+        print("weakseg: stopped", file=sys.stderr)
+        return 130
+    return int(done or 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from typing import Any
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` when the block ends without an error.
 
-    The temporary name keeps the suffix of `target` (writers that choose a format by suffix go on working).
-    On an error the temporary file is removed and `target` is left as it was.
+    The temporary name keeps the suffix of `target` (writers that choose a format by suffix go on working). It is random
+    besides the process id, which is 1 in many containers that may share a folder. On an error the temporary file is
+    removed and `target` is left as it was.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.partial{target.suffix}")
     try:
         yield temporary
         os.replace(temporary, target)

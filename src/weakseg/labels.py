@@ -110,7 +110,7 @@ class LabelSet:
         key = name.strip().casefold()
         if key in keys:
             return keys.index(key)
-        near = difflib.get_close_matches(key, keys, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(key, keys, n=1)
         hint = f"did you mean {self.names[keys.index(near[0])]!r}?" if near else f"there are {', '.join(self.classes)}"
         raise WeaksegError(f"{name!r} is no class of the labels {self.name}; {hint}")
 
@@ -132,7 +132,7 @@ class LabelSet:
     def first_wrong(self, labels: np.ndarray) -> int | None:
         """The lowest value of a uint8 label map that is neither 0..L nor 255; None where there is none."""
         counts = np.bincount(labels.reshape(-1), minlength=256)[len(self) : IGNORE]
-        return len(self) + int(counts.argmax()) if counts.any() else None
+        return len(self) + int((counts > 0).argmax()) if counts.any() else None
 
     def present(self, labels: np.ndarray) -> np.ndarray:
         """Which labels occur in a label map of 0..L and 255, void left out; (L+1,) bool."""
@@ -177,6 +177,3 @@ COCO = LabelSet("coco", ("background", *(_COCO_BY_ID.get(number, f"unused {numbe
 
 KNOWN = {labels.name: labels for labels in (VOC, COCO)}
 """Label sets that a study can name."""
-
-# Names of the time when VOC's labels were the only ones; they go when the last module takes its labels from the data set.
-CLASSES, NUM_LABELS, palette, by_class = VOC.names, len(VOC), voc_palette, VOC.by_name

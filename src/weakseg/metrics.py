@@ -22,12 +22,12 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_labels: int)
     """
     if truth.shape != prediction.shape:
         raise WeaksegError(f"confusion: truth is {truth.shape}, prediction {prediction.shape}")
-    if prediction.size and (prediction.max() >= num_labels or prediction.min() < 0):
-        raise WeaksegError(f"confusion: predicted label {prediction.max()} is out of range 0..{num_labels - 1}")
     valid = truth != IGNORE
     true = truth[valid].astype(np.int64)
-    if true.size and (true.max() >= num_labels or true.min() < 0):
-        raise WeaksegError(f"confusion: true label {true.max()} is out of range 0..{num_labels - 1}")
+    for kind, values in (("predicted", prediction), ("true", true)):
+        for extreme in (values.min(), values.max()) if values.size else ():
+            if not 0 <= extreme < num_labels:
+                raise WeaksegError(f"confusion: {kind} label {extreme} is out of range 0..{num_labels - 1}")
     pairs = true * num_labels + prediction[valid]
     return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
 

@@ -1,14 +1,12 @@
 """Doing the same for many images on several cores."""
 
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from weakseg.errors import WeaksegError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,34 +25,51 @@ def parallel_map(
     """Results in order, with a progress bar.
 
     The first items are done in the process itself and timed (several where they take no time, for the next may take
-    some); the rest goes to other processes if that saves time.
+    some); the rest goes to other processes, each with one thread, if that saves time.
+
+    Args:
+        function: what is done; picklable.
+        items: image ids, or tuples that begin with one.
+        processes: how many at most.
+        description: of the bar.
+
+    Raises:
+        WeaksegError: an image does not fit in the memory that is left.
     """
     bar = tqdm(total=len(items), desc=description, unit="photo", mininterval=2)
     slowest, done = 0.0, 0
     while done < min(len(items), TRIED) and (done == 0 or slowest < TRIVIAL_S):
         started = time.perf_counter()
-        yield function(items[done])
+        yield _done(function, items[done])
         slowest = max(slowest, time.perf_counter() - started)
         bar.update()
         done += 1
     rest = items[done:]
     saved = slowest * len(rest) * (1 - 1 / max(processes, 1))
-    if saved < WORTH_PROCESSES_S:
-        for item in rest:
-            yield function(item)
-            bar.update()
-    else:
-        # Spawned, not forked: torch's thread pools do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
-            for result in pool.map(function, rest):
-                yield result
-                bar.update()
+    for result in _by_others(function, rest, processes) if saved >= WORTH_PROCESSES_S else map_here(function, rest):
+        yield result
+        bar.update()
     bar.close()
 
 
-def _one_thread() -> None:
-    """One thread a process; torch, which takes seconds to import, is imported only by a function that needs it."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(1)
+def map_here(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Results in order, made by this process."""
+    for item in items:
+        yield _done(function, item)
+
+
+def _by_others(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
+    from joblib import Parallel, delayed, parallel_config  # takes a while, and most calls do not need it
+
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        yield from Parallel(n_jobs=processes, return_as="generator")(delayed(_done)(function, item) for item in items)
+
+
+def _done(function: Callable[[Item], Result], item: Item) -> Result:
+    try:
+        return function(item)
+    except MemoryError as error:
+        name = item[0] if isinstance(item, tuple) else item
+        raise WeaksegError(
+            f"image {name}: it does not fit in the memory that is left ({error}); run fewer processes, or scale it down"
+        ) from error

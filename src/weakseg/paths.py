@@ -20,15 +20,31 @@ class StudyPaths:
         return self.root / "data" / "manifest.json"
 
     @property
+    def contents(self) -> Path:
+        """Hashes of the data set's files, as they were when it was prepared."""
+        return self.root / "data" / "contents.json"
+
+    @property
+    def images(self) -> Path:
+        """The images of a study that generates or downloads them."""
+        return self.root / "images"
+
+    @property
     def image_labels(self) -> Path:
+        """Image-level labels of the training images: what the E-step is told, also after an edit by hand."""
         return self.root / "annotations" / "image_labels.csv"
+
+    @property
+    def crop_labels(self) -> Path:
+        """Which of these labels each crop of a photo shows, where its pixel labels tell."""
+        return self.root / "annotations" / "crop_labels.safetensors"
 
     @property
     def boxes(self) -> Path:
         return self.root / "annotations" / "boxes.json"
 
     def box_maps(self, method: str) -> Path:
-        """Folder of label maps made from boxes by `bbox_rect` or `bbox_seg`, one palette PNG an image of train_aug."""
+        """Folder of label maps made from boxes by `bbox_rect` or `bbox_seg`, one palette PNG an image with boxes."""
         return self.root / "annotations" / method
 
     @property
@@ -50,9 +66,9 @@ class StudyPaths:
     def pretrained(self) -> Path:
         return self.root / "weights" / "trunk.safetensors"
 
-    def features(self, split: str) -> Path:
-        """Cached maps of a frozen trunk for `train_aug` or `val`."""
-        return self.root / "features" / f"{split}.safetensors"
+    def features(self, role: str) -> Path:
+        """Cached feature maps of a frozen trunk, of the images for `training` or `evaluation`."""
+        return self.root / "features" / f"{role}.safetensors"
 
     def table(self, name: str) -> Path:
         return self.root / "tables" / f"{name}.csv"
@@ -89,8 +105,13 @@ class RunPaths:
         return self.root / "resume"
 
     @property
+    def snapshots(self) -> Path:
+        """What was learnt before the first update, half-way and at the end; empty where no method has an E-step."""
+        return self.root / "snapshots"
+
+    @property
     def estep_maps(self) -> Path:
-        """E-step maps of a few whole training images at the start, middle and end of a training with boxes."""
+        """E-step maps of a few whole training images at these moments."""
         return self.root / "estep_maps.safetensors"
 
     @property
@@ -122,5 +143,5 @@ class RunPaths:
         return self.root / ("confusion.csv" if crf else "confusion_dcnn.csv")
 
     def labels(self, *, crf: bool) -> Path:
-        """Folder of palette PNGs, one an image of val."""
+        """Folder of palette PNGs, one an evaluated image."""
         return self.root / ("labels" if crf else "labels_dcnn")

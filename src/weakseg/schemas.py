@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from weakseg.config import Experiment, PaperFigure, Study
+from weakseg.config import ExperimentSheet, PaperFigure, Study
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_text
 
 
 def make_schemas() -> dict[str, dict[str, Any]]:
-    """Schema by file name: a study, the experiment sheet (a list of rows), and a published figure."""
+    """Schema by file name: a study, the experiment sheet, and a published figure."""
     return {
         "study.schema.json": Study.model_json_schema(),
-        "experiments.schema.json": {"type": "array", "items": Experiment.model_json_schema()},
+        "experiments.schema.json": ExperimentSheet.model_json_schema(),
         "figure.schema.json": PaperFigure.model_json_schema(),
     }
 

@@ -1,25 +1,26 @@
 """Bbox-Rect and Bbox-Seg against their plain twins, and their passes over a data set."""
 
-import sys
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from fabricate import make_study, write_voc, write_xml
+from fabricate import make_study, prepare, write_voc, write_xml
 from hypothesis import given, settings
 from PIL import Image
 
 from annotations import slow
-from weakseg.annotations.bbox_rect import bbox_rect, write_bbox_rect
-from weakseg.annotations.bbox_seg import BboxSegParams, bbox_seg, box_core, box_probabilities, write_bbox_seg
-from weakseg.annotations.boxes import Box, ImageBoxes, boxes_of, read_boxes, write_boxes
-from weakseg.annotations.choice import spread, telling_images
-from weakseg.annotations.maps import map_reader
+from weakseg.annotations import bbox_seg_maps
+from weakseg.annotations.bbox_rect_maps import bbox_rect, write_bbox_rect
+from weakseg.annotations.bbox_seg_maps import BboxSegParams, bbox_seg, box_core, box_probabilities, write_bbox_seg
+from weakseg.annotations.chosen_images import candidates, spread, telling_images
 from weakseg.crf import CRFParams, mean_field, unary_from_probabilities
-from weakseg.data.prepare import open_data, prepare_data
-from weakseg.data.voc import VocFolder, read_index_png
+from weakseg.data.box_files import read_boxes
+from weakseg.data.boxes import Box, ImageBoxes
+from weakseg.data.dataset import open_data
+from weakseg.data.images import read_index_png
+from weakseg.data.label_maps import map_reader, maps_digest
+from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
-from weakseg.paths import StudyPaths
+from weakseg.labels import VOC
 
 RELEASED = BboxSegParams(0.2, CRFParams(45, 37, 3, 15, 3))
 
@@ -142,7 +143,8 @@ def test_a_box_of_one_pixel_is_kept_or_lost_by_colour_but_never_fails():
     ("boxes", "options", "message"),
     [
         ([Box(1, 0, 0, 5, 60)], {}, "box 1"),
-        ([Box(30, 0, 0, 5, 6)], {}, "label 30"),
+        ([Box(255, 0, 0, 5, 6)], {}, "label 255"),
+        ([Box(0, 0, 0, 5, 6)], {}, "label 0"),
         ([Box(1, 0, 0, 19, 19)], {"alpha": 1.5}, "alpha"),
         ([], {"occluder_bias": -1}, "occluder_bias"),
         ([], {"occluder_bias": float("nan")}, "occluder_bias"),
@@ -155,43 +157,45 @@ def test_bad_input_is_named(boxes, options, message):
 
 @pytest.fixture
 def paths(tmp_path):
+    """Boxes of all images but one, which has nothing that says where its boxes are."""
     root = write_voc(tmp_path / "voc")
     folder = VocFolder(root)
-    for n, image_id in enumerate([*folder.ids("train_aug"), *folder.ids("val")]):
+    for n, image_id in enumerate([*folder.read_list("train_aug")[:-1], *folder.read_list("val")]):
         things = [] if n == 1 else [("cat", 2, 3, 20, 30), ("dog", 15, 10, 40, 35)]
-        write_xml(root / "Annotations" / f"{image_id}.xml", *things)
-    paths = StudyPaths("fabricated", tmp_path / "results")
-    prepare_data(make_study(root), paths)
-    write_boxes(paths.manifest, paths.boxes)
-    return paths
+        write_xml(folder.annotation_path(image_id), *things)
+    return prepare(make_study(root), tmp_path / "results")
 
 
+@pytest.fixture
+def ids(paths):
+    return open_data(paths.manifest).ids("training")[:-1]
+
+
+ANNOTATION = {"boxes.json", "image_labels.csv", "crop_labels.safetensors"}
 PARAMS = BboxSegParams(0.4, CRFParams(5, 10, 5, 3, 3), iterations=2)
 
 
 @pytest.mark.parametrize("method", ["bbox_rect", "bbox_seg"])
-def test_a_pass_writes_a_map_an_image(paths, method):
-    ids = open_data(paths.manifest).ids("train_aug")
+def test_a_pass_writes_a_map_an_image(paths, ids, method):
     target = paths.box_maps(method)
     if method == "bbox_rect":
         write_bbox_rect(paths.manifest, paths.boxes, target)
     else:
         write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
-    read, boxes = map_reader(target, ids), read_boxes(paths.boxes)
+    read, boxes = map_reader(target, ids, VOC), read_boxes(paths.boxes, VOC)
     assert sorted(path.stem for path in target.glob("*.png")) == sorted(ids)
     for image_id in ids:
         entry = boxes[image_id]
         image = open_data(paths.manifest).image(image_id)
         expected = bbox_rect(entry.boxes, entry.size) if method == "bbox_rect" else bbox_seg(image, entry.boxes, PARAMS)
         assert np.array_equal(read(image_id), expected)
-    assert {path.name for path in target.parent.iterdir()} == {"boxes.json", method}
+    assert {path.name for path in target.parent.iterdir()} == {*ANNOTATION, method}
 
 
 def test_a_stopped_pass_goes_on_and_keeps_what_was_there(paths, monkeypatch):
     target = paths.box_maps("bbox_seg")
     made = []
-    module = sys.modules["weakseg.annotations.bbox_seg"]  # the package's attribute of this name is the function
-    whole = module.bbox_seg
+    whole = bbox_seg_maps.bbox_seg
 
     def breaks_at_the_fourth(*arguments):
         made.append(1)
@@ -199,51 +203,65 @@ def test_a_stopped_pass_goes_on_and_keeps_what_was_there(paths, monkeypatch):
             raise RuntimeError("killed")
         return whole(*arguments)
 
-    monkeypatch.setattr(module, "bbox_seg", breaks_at_the_fourth)
+    monkeypatch.setattr(bbox_seg_maps, "bbox_seg", breaks_at_the_fourth)
     with pytest.raises(RuntimeError):
         write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
     assert not target.exists()
     write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
-    assert len(made) == 4 + 5  # three maps were there; the fourth was tried twice
-    assert len(list(target.glob("*.png"))) == 8
+    assert len(made) == 4 + 4  # three maps were there; the fourth was tried twice
+    assert len(list(target.glob("*.png"))) == 7
 
 
-def test_other_parameters_take_nothing_of_a_stopped_pass(paths, monkeypatch):
+def test_other_parameters_take_nothing_of_a_stopped_pass(paths, ids):
     target = paths.box_maps("bbox_seg")
     left = target.with_name(".bbox_seg-0123456789abcdef.partial")
     left.mkdir()
     (target.parent / "mine.txt").write_text("kept")
-    (left / f"{open_data(paths.manifest).ids('train_aug')[0]}.png").write_bytes(b"of another pass")
+    (left / f"{ids[0]}.png").write_bytes(b"of another pass")
     write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
-    assert all(read_index_png(path).shape == (40, 52) for path in target.glob("*.png"))
-    assert {path.name for path in target.parent.iterdir()} == {"boxes.json", "bbox_seg", "mine.txt"}
+    assert all(read_index_png(path, VOC).shape == (40, 52) for path in target.glob("*.png"))
+    assert {path.name for path in target.parent.iterdir()} == {*ANNOTATION, "bbox_seg", "mine.txt"}
 
 
-def test_a_replaced_photo_is_labelled_anew_and_one_of_another_size_is_named(paths, monkeypatch):
-    target, ids = paths.box_maps("bbox_seg"), open_data(paths.manifest).ids("train_aug")
-    module = sys.modules["weakseg.annotations.bbox_seg"]
+def test_a_replaced_photo_is_labelled_anew_and_one_of_another_size_is_named(paths, ids, monkeypatch):
+    target = paths.box_maps("bbox_seg")
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(module, "write_facts", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        patch.setattr(bbox_seg_maps, "replace_folder", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
         write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
     torn = next(target.parent.glob(".bbox_seg-*.partial")) / f".{ids[0]}.77.partial.png"
     torn.write_bytes(b"torn")
     photo = open_data(paths.manifest).image_path(ids[0])
     Image.fromarray(np.zeros((40, 52, 3), np.uint8)).save(photo)
     write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
-    entry = read_boxes(paths.boxes)[ids[0]]
+    entry = read_boxes(paths.boxes, VOC)[ids[0]]
     black = bbox_seg(open_data(paths.manifest).image(ids[0]), entry.boxes, PARAMS)
-    assert np.array_equal(read_index_png(target / f"{ids[0]}.png"), black)
+    assert np.array_equal(read_index_png(target / f"{ids[0]}.png", VOC), black)
     assert sorted(path.stem for path in target.glob("*.png")) == sorted(ids)
     Image.fromarray(np.zeros((41, 52, 3), np.uint8)).save(photo)
-    with pytest.raises(WeaksegError, match=rf"{ids[0]}\.jpg: the photo has 41 rows"):
+    with pytest.raises(WeaksegError, match=f"image {ids[0]}: the photo has 41 rows"):
         write_bbox_seg(paths.manifest, paths.boxes, target, PARAMS)
 
 
-def test_a_missing_map_names_the_command(paths):
-    with pytest.raises(WeaksegError, match="run `weakseg bbox-seg`"):
-        map_reader(paths.box_maps("bbox_seg"), ["a"])
-    with pytest.raises(WeaksegError, match="no entry of image b"):
-        boxes_of(read_boxes(paths.boxes), "b", paths.boxes)
+def test_a_missing_map_names_the_command(tmp_path):
+    with pytest.raises(WeaksegError, match=r"bbox_seg: 1 of 1 label maps are missing, a\.png .*`weakseg bbox-seg`"):
+        map_reader(tmp_path / "bbox_seg", ["a"], VOC)
+
+
+def test_the_digest_of_some_maps(paths, ids):
+    target = paths.box_maps("bbox_rect")
+    write_bbox_rect(paths.manifest, paths.boxes, target)
+    before = maps_digest(target, ids[:3])
+    (target / f"{ids[3]}.png").write_bytes(b"another")
+    assert maps_digest(target, ids[:3]) == before != maps_digest(target, [ids[1], ids[0], ids[2]])
+    (target / f"{ids[1]}.png").write_bytes(b"another")
+    assert maps_digest(target, ids[:3]) != before
+
+
+def test_images_to_choose_from_have_pixel_labels_where_any_have(tmp_path):
+    folder = VocFolder(write_voc(tmp_path / "voc"), lists={"pixel_labelled": ["a"], "training": ["a", "b"]})
+    assert candidates(folder) == ["a"]
+    folder.lists["pixel_labelled"] = []
+    assert candidates(folder) == ["a", "b"]
 
 
 def test_spread_takes_ids_at_even_distances():

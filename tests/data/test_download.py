@@ -14,10 +14,13 @@ from PIL import Image
 from scipy.io import savemat
 
 from weakseg.config import Study
+from weakseg.data.dataset import read_manifest
 from weakseg.data.download import download_voc, load_datasets
-from weakseg.data.prepare import prepare_data, read_manifest
-from weakseg.data.voc import VocFolder, write_index_png
+from weakseg.data.images import write_index_png
+from weakseg.data.prepare import prepare_data
+from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
+from weakseg.labels import VOC
 from weakseg.paths import StudyPaths
 
 SIZE = (20, 30)
@@ -33,7 +36,7 @@ def add(archive, name, content):
 
 
 def mask_png(tmp_path, label):
-    write_index_png(tmp_path / "one.png", np.full(SIZE, label))
+    write_index_png(tmp_path / "one.png", np.full(SIZE, label), VOC)
     return (tmp_path / "one.png").read_bytes()
 
 
@@ -109,25 +112,21 @@ def write_datasets(tmp_path, voc_tar, sbd_tar, **changes):
 def test_the_two_are_joined_as_the_paper_does(archives, tmp_path):
     root = download_voc(tmp_path / "data", archives)
     voc = VocFolder(root)
-    lists = {name: voc.ids(name) for name in ("train", "val", "train_aug", "trainval", "trainval_aug", "crf_val")}
+    lists = {name: voc.read_list(name) for name in ("train", "val", "train_aug", "trainval", "trainval_aug")}
     assert lists["train"] == TRAIN and lists["val"] == VAL
     # (SBD and train) without val, sorted
     assert lists["train_aug"] == ["2007_000001", "2007_000004", "2008_000003", "2008_000005"]
     assert lists["trainval_aug"] == sorted({*lists["train_aug"], *VAL}) and len(lists["trainval"]) == 4
-    assert set(lists["crf_val"]) <= set(VAL) and len(lists["crf_val"]) == 1
-    voc.check(["train_aug", "val"])
     for image_id in lists["trainval_aug"]:
         official = image_id in {*TRAIN, *VAL}  # VOC's own masks win over SBD's
-        assert set(np.unique(voc.labels(image_id))) == {7 if official else 12}
+        assert set(np.unique(voc.pixel_labels(image_id))) == {7 if official else 12}
         assert set(np.unique(voc.instances(image_id))) == {1 if official else 2}
     assert not voc.image_path(OTHER).exists()
     assert not list(tmp_path.rglob("outside.jpg"))
 
 
-def test_a_study_is_prepared_from_it(archives, tmp_path, monkeypatch):
-    (tmp_path / "config").mkdir()
-    archives.rename(tmp_path / "config" / "datasets.yaml")
-    monkeypatch.chdir(tmp_path)
+def test_a_study_is_prepared_from_it(archives, tmp_path, project_root):
+    shutil.copy(project_root / "config" / "experiments.yaml", tmp_path)
     study = Study.model_validate(
         {
             "name": "voc",
@@ -138,15 +137,20 @@ def test_a_study_is_prepared_from_it(archives, tmp_path, monkeypatch):
         }
     )
     paths = StudyPaths("voc", tmp_path / "results")
-    prepare_data(study, paths)
+    prepare_data(study, paths, config_dir=tmp_path)
     manifest = read_manifest(paths.manifest)
-    assert manifest["source"] == "downloaded" and manifest["counts"]["train_aug"] == 4
+    assert manifest["source"] == "downloaded" and manifest["counts"] == {
+        "pixel_labelled": 2,
+        "training": 4,
+        "evaluation": 2,
+        "held_out": 1,
+    }
 
 
 def test_two_studies_at_the_same_time_make_one_layout(archives, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda name: download_voc(tmp_path / name, archives), ("one", "other"))
-    assert one == other and VocFolder(one).ids("train") == TRAIN
+    assert one == other and VocFolder(one).read_list("train") == TRAIN
     assert [path.name for path in (tmp_path / "cache").iterdir() if "partial" in path.name] == []
 
 
@@ -166,7 +170,7 @@ def test_archives_of_another_release_get_another_folder(archives, source, tmp_pa
     with tarfile.open(source / "voc.tar", "a") as voc:
         add(voc, "VOCdevkit/VOC2012/readme.txt", b"second edition")
     other = download_voc(tmp_path / "data", write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz"))
-    assert other != root and VocFolder(other).ids("train") == VocFolder(root).ids("train") == TRAIN
+    assert other != root and VocFolder(other).read_list("train") == VocFolder(root).read_list("train") == TRAIN
 
 
 def test_a_cache_named_by_argument(archives, source, tmp_path):
@@ -178,7 +182,7 @@ def test_a_cache_named_by_argument(archives, source, tmp_path):
 def test_archives_in_the_studys_own_downloads_are_used(archives, source, tmp_path):
     (tmp_path / "data").mkdir()
     source.rename(tmp_path / "data" / "downloads")
-    assert VocFolder(download_voc(tmp_path / "data", archives)).ids("train") == TRAIN
+    assert VocFolder(download_voc(tmp_path / "data", archives)).read_list("train") == TRAIN
 
 
 @pytest.mark.parametrize("place", ["cache", "data"])

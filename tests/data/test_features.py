@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from weakseg.data.features import FeatureCache, write_feature_cache
+from weakseg.config import Network
+from weakseg.data import features
+from weakseg.data.features import FeatureCache, cache_facts, write_feature_cache
 from weakseg.errors import WeaksegError
 
 
@@ -52,3 +54,37 @@ def test_bad_caches_and_unknown_images_are_named(tmp_path):
     write_feature_cache(tmp_path / "maps.safetensors", maps(), bound=6.0, metadata={})
     with pytest.raises(WeaksegError, match="image9"):
         FeatureCache(tmp_path / "maps.safetensors").maps("image9")
+
+
+NETWORK = {"trunk": "tiny", "crop_px": 33}
+
+
+@pytest.mark.parametrize(
+    ("network", "weights", "photos", "named"),
+    [
+        ({**NETWORK, "output_stride": 16}, "w", "p", "output_stride"),
+        ({**NETWORK, "image_scale": 0.5}, "w", "p", "image_scale"),
+        ({**NETWORK, "trunk": "squeezenet1_1"}, "w", "p", "trunk"),
+        (NETWORK, "other", "p", "weights_sha256"),
+        (NETWORK, "w", "other", "photos_sha256"),
+    ],
+)
+def test_maps_of_another_trunk_or_other_photos_are_refused(tmp_path, network, weights, photos, named):
+    path = tmp_path / "maps.safetensors"
+    own = Network.model_validate(NETWORK)
+    write_feature_cache(path, maps(), bound=6.0, metadata=cache_facts(own, "w", "p"))
+    FeatureCache(path).check(own, "w", "p")
+    with pytest.raises(WeaksegError, match=rf"maps\.safetensors: made with {named} .*run `weakseg features` again"):
+        FeatureCache(path).check(Network.model_validate(network), weights, photos)
+
+
+@pytest.mark.parametrize(("free", "held"), [(10**9, True), (10, False)])
+def test_maps_are_held_in_memory_where_there_is_room(tmp_path, monkeypatch, free, held):
+    path = tmp_path / "maps.safetensors"
+    write_feature_cache(path, maps(), bound=6.0, metadata={})
+    monkeypatch.setattr(features, "free_memory", lambda: free)
+    cache = FeatureCache(path, memory_share=0.5)
+    assert isinstance(cache._bytes, np.memmap) != held
+    assert (cache.maps("image1") - maps()[1][2]).abs().max() <= 6 / 255 / 2 + 1e-6
+    with pytest.raises(ValueError, match="read-only"):
+        cache.raw("image1")[0, 0, 0] = 1

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 
 from weakseg.data.transforms import (
     CropWindow,
+    crop_places,
     grid_of_crop,
+    grid_of_image,
     pad_crop,
     padded_size,
-    present_labels,
     random_window,
     scale_labels,
 )
@@ -36,7 +37,7 @@ def test_padded_size_is_the_smallest_aligned_one(size, stride):
 def test_a_crop_is_the_photo_where_it_lies_and_fill_elsewhere(height, width, seed, step):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 20, (height, width)).astype(np.uint8)
-    window = random_window(rng, (height, width), 33, step=step)
+    window = random_window(rng, crop_places((height, width), 33, 1.0, 8, step), 33)
     crop = pad_crop(values, window, 255)
     assert crop.shape == (33, 33) and window.top % step == 0 and window.left % step == 0
     for row in range(33):
@@ -49,10 +50,36 @@ def test_a_crop_is_the_photo_where_it_lies_and_fill_elsewhere(height, width, see
 
 def test_windows_are_uniform_and_half_are_mirrored():
     rng = np.random.default_rng(0)
-    windows = [random_window(rng, (36, 33), 33) for _ in range(4000)]
+    windows = [random_window(rng, crop_places((36, 33), 33, 1.0, 8, 1), 33) for _ in range(4000)]
     assert {w.left for w in windows} == {0} and {w.top for w in windows} == {0, 1, 2, 3}
     assert np.bincount([w.top for w in windows]) / 4000 == pytest.approx([0.25] * 4, abs=0.04)
     assert np.mean([w.mirrored for w in windows]) == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "step", "tops", "lefts"),
+    [
+        ((40, 52), 1.0, 1, range(8), range(20)),
+        ((40, 52), 1.0, 8, [0, 8], [0, 8, 16, 24]),  # the maps cover 41x57 pixels
+        ((80, 20), 0.5, 1, range(8), [0]),
+        ((80, 20), 0.5, 8, [0, 8], [0]),
+    ],
+)
+def test_places_of_crops(size, scale, step, tops, lefts):
+    """A crop of 33 pixels lies within the photo or, where it must begin at whole cells, within the padded one."""
+    places = crop_places(size, 33, scale, 8, step)
+    assert places[0].tolist() == list(tops) and places[1].tolist() == list(lefts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([4, 8]))
+def test_cells_of_a_whole_image_are_its_pixels_or_void(height, width, stride):
+    labels = np.random.default_rng(height).integers(0, 20, (height, width)).astype(np.uint8)
+    grid = grid_of_image(labels, stride)
+    assert grid.shape == tuple((padded_size(n, stride) - 1) // stride + 1 for n in labels.shape)
+    for row, column in np.ndindex(grid.shape):
+        y, x = row * stride, column * stride
+        assert grid[row, column] == (labels[y, x] if y < height and x < width else 255)
 
 
 def test_mirroring_twice_is_no_mirroring():
@@ -60,11 +87,10 @@ def test_mirroring_twice_is_no_mirroring():
     assert np.array_equal(pad_crop(values, CropWindow(0, 0, 5, True), 0)[:, ::-1], values)
 
 
-def test_present_labels_leave_void_out_and_refuse_unknown_ones():
-    present = present_labels(np.array([[0, 255], [20, 3]], dtype=np.uint8))
-    assert present.nonzero()[0].tolist() == [0, 3, 20]
-    with pytest.raises(WeaksegError, match="label 33"):
-        present_labels(np.array([[33]], dtype=np.uint8))
+def test_sizes_that_are_none():
+    for size, stride in ((0, 8), (5, 0)):
+        with pytest.raises(WeaksegError, match="must be positive"):
+            padded_size(size, stride)
 
 
 def test_scaled_labels_keep_their_place():

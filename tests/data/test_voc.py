@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from fabricate import write_voc
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from fabricate import write_voc, write_voc_boxes, write_xml
 from PIL import Image
 
-from weakseg.data.voc import VocFolder, read_index_png, write_index_png
+from weakseg.data.boxes import Box
+from weakseg.data.images import write_index_png
+from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
-from weakseg.labels import CLASSES, palette
+from weakseg.labels import VOC
 
 
 @pytest.fixture
@@ -18,66 +17,89 @@ def root(tmp_path):
     return write_voc(tmp_path / "voc")
 
 
-LABELS = st.sampled_from([*range(21), 255])
+@pytest.fixture
+def folder(root):
+    return VocFolder(root)
 
 
-@settings(max_examples=30, deadline=None)
-@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=LABELS))
-def test_masks_come_back_bit_by_bit(tmp_path_factory, labels):
-    path = tmp_path_factory.mktemp("masks") / "mask.png"
-    write_index_png(path, labels)
-    assert np.array_equal(read_index_png(path), labels)
-    with Image.open(path) as picture:
-        assert picture.mode == "P"
-        assert np.array_equal(np.array(picture.convert("RGB")), palette()[labels])
-
-
-def test_colours_are_those_of_voc():
-    known = {"background": (0, 0, 0), "aeroplane": (128, 0, 0), "cat": (64, 0, 0), "person": (192, 128, 128)}
-    known |= {"tvmonitor": (0, 64, 128), "sheep": (128, 64, 0)}
-    for name, colour in known.items():
-        assert tuple(palette()[CLASSES.index(name)]) == colour
-    assert tuple(palette()[255]) == (224, 224, 192)
-
-
-def test_photo_labels_and_size_agree(root):
-    folder = VocFolder(root)
-    for image_id in folder.ids("train_aug"):
-        image, labels = folder.image(image_id), folder.labels(image_id)
+def test_photo_labels_and_size_agree(folder):
+    for image_id in folder.read_list("train_aug"):
+        image, labels = folder.image(image_id), folder.pixel_labels(image_id)
         assert image.dtype == labels.dtype == np.uint8
         assert image.shape == (*labels.shape, 3) and folder.size(image_id) == labels.shape
 
 
-def test_images_are_rgb(root):
-    image_id = VocFolder(root).ids("val")[0]
+def test_images_are_rgb(folder):
+    image_id = folder.read_list("val")[0]
     flat = np.broadcast_to(np.array([200, 30, 60], np.uint8), (40, 52, 3))
-    Image.fromarray(flat).save(VocFolder(root).image_path(image_id), quality=95)
-    assert np.abs(VocFolder(root).image(image_id).mean((0, 1)) - [200, 30, 60]).max() < 4
+    Image.fromarray(flat).save(folder.image_path(image_id), quality=95)
+    assert np.abs(folder.image(image_id).mean((0, 1)) - [200, 30, 60]).max() < 4
 
 
-def test_instances_where_the_folder_has_them(root):
-    folder = VocFolder(root)
-    image_id = folder.ids("train")[0]
+def test_instances_where_the_folder_has_them(folder):
+    image_id = folder.read_list("train")[0]
     assert folder.instances(image_id) is None
-    instances = np.array([[0, 1], [77, 255]], np.uint8)  # instance numbers are not labels: 77 is allowed
-    write_index_png(root / "SegmentationObject" / f"{image_id}.png", instances)
+    instances = np.zeros((40, 52), np.uint8)
+    instances[3, :2] = 77, 255  # instance numbers are not labels: 77 is allowed
+    write_index_png(folder.instance_path(image_id), instances, VOC)
     assert np.array_equal(folder.instances(image_id), instances)
+    write_index_png(folder.instance_path(image_id), instances[1:], VOC)
+    with pytest.raises(WeaksegError, match=rf"SegmentationObject.*{image_id}\.png: mask is 52x39, its photo 52x40"):
+        folder.instances(image_id)
 
 
 def test_masks_of_segmentation_class_where_there_are_no_augmented_ones(root):
     (root / "SegmentationClassAug").rename(root / "SegmentationClass")
-    assert VocFolder(root).labels(VocFolder(root).ids("val")[0]).shape == (40, 52)
-
-
-def test_check_returns_the_labels_present(root):
     folder = VocFolder(root)
-    present = folder.check(["train", "val"])
-    assert set(present) == {*folder.ids("train"), *folder.ids("val")}
-    for image_id, flags in present.items():
-        assert set(np.flatnonzero(flags)) == set(np.unique(folder.labels(image_id)).tolist()) - {255}
+    assert folder.pixel_labels(folder.read_list("val")[0]).shape == (40, 52)
 
 
-@pytest.mark.parametrize("missing", ["JPEGImages", "SegmentationClassAug", "ImageSets/Segmentation"])
+def test_an_image_may_have_any_annotation_or_none(root):
+    folder = VocFolder(write_voc_boxes(root))
+    some, none = folder.read_list("train_aug")[:2]
+    for path in (folder.mask_path(none), folder.annotation_path(none)):
+        path.unlink()
+    assert folder.has_pixel_labels(some) and not folder.has_pixel_labels(none)
+    assert folder.boxes(some) and folder.boxes(none) is None
+    assert folder.tags(some) is None and folder.tags(none) is None
+    assert set(folder.files(some)) == {"photo", "mask", "boxes"} and set(folder.files(none)) == {"photo"}
+    with pytest.raises(WeaksegError, match=rf"{none}\.png: no such mask"):
+        folder.pixel_labels(none)
+
+
+def test_a_mask_against_a_turned_photo_names_the_exif_data(folder):
+    image_id = folder.read_list("train")[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(folder.image_path(image_id)) as picture:
+        picture.save(folder.image_path(image_id), exif=exif)
+    with pytest.raises(WeaksegError, match=rf"{image_id}\.png: mask is 52x40, its photo 40x52.*EXIF data turns it"):
+        folder.pixel_labels(image_id)
+    write_index_png(folder.mask_path(image_id), np.ones((52, 40)), VOC)
+    assert folder.pixel_labels(image_id).shape == folder.image(image_id).shape[:2]
+
+
+def test_labels_by_hand(root, tmp_path):
+    folder = VocFolder(root)
+    first, second = folder.read_list("train")[:2]
+    (root / "image_labels.csv").write_text(f"image,labels\n{first},cat; dog\n")
+    assert np.flatnonzero(folder.tags(first)).tolist() == [0, 8, 12] and folder.tags(second) is None
+    other = tmp_path / "by hand.csv"
+    other.write_text(f"image,labels\n{second},bus\n")
+    folder = VocFolder(root, tag_file=other)
+    assert folder.tags(first) is None and np.flatnonzero(folder.tags(second)).tolist() == [0, 6]
+    assert folder.shared_files(["train", "none"]) == {"list train": folder.list_path("train"), "tags": other}
+    with pytest.raises(WeaksegError, match=r"none\.csv: no such file; dataset\.image_labels must name"):
+        VocFolder(root, tag_file=tmp_path / "none.csv")
+
+
+def test_boxes_of_the_photo(folder):
+    image_id = folder.read_list("train")[0]
+    write_xml(folder.annotation_path(image_id), ("cat", 1, 1, 52, 40))
+    assert folder.boxes(image_id) == [Box(8, 0, 0, 39, 51)]
+
+
+@pytest.mark.parametrize("missing", ["JPEGImages", "ImageSets/Segmentation"])
 def test_a_missing_folder_is_named(root, missing, tmp_path):
     (root / missing).rename(tmp_path / "elsewhere")
     with pytest.raises(WeaksegError, match=missing):
@@ -90,86 +112,27 @@ def test_no_folder_at_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
-        ("", "empty"),
-        ("\n \n", "empty"),
-        ("2007_000000\n2007_000001\n2007_000000\n", "2007_000000 stands.* twice"),
+        (b"", "empty"),
+        (b"\n \n", "empty"),
+        (b"2007_000000\n2007_000001\n2007_000000\n", "2007_000000 stands.* twice"),
+        ("2007_000000\n".encode("utf-16"), "not UTF-8 text"),
+        ("2007_000000\n".encode("utf-16-le"), "not UTF-8 text"),
+        ("fähre\n".encode("latin-1"), "not UTF-8 text"),
     ],
 )
-def test_lists_that_cannot_be_used(root, text, message):
-    VocFolder(root).list_path("train").write_text(text)
-    with pytest.raises(WeaksegError, match=rf"train\.txt.*{message}"):
-        VocFolder(root).ids("train")
+def test_lists_that_cannot_be_used(folder, content, message):
+    folder.list_path("train").write_bytes(content)
+    with pytest.raises(WeaksegError, match=rf"train\.txt: .*{message}"):
+        folder.read_list("train")
 
 
-def test_a_missing_list(root):
-    assert not VocFolder(root).has_list("crf_val")
-    with pytest.raises(WeaksegError, match=r"crf_val\.txt"):
-        VocFolder(root).ids("crf_val")
+def test_a_list_that_there_is_not(folder):
+    assert folder.read_list("crf_val") is None
 
 
-def test_lists_with_windows_line_ends(root):
-    path = VocFolder(root).list_path("train")
-    ids = VocFolder(root).ids("train")
-    path.write_bytes("\r\n".join(ids).encode() + b"\r\n")
-    assert VocFolder(root).ids("train") == ids
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def colours_as_mask(path):
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(path)
-
-
-FAULTS = {
-    "photo missing": (lambda image, mask: image.unlink(), "jpg", "no such photo"),
-    "mask missing": (lambda image, mask: mask.unlink(), "png", "no such mask"),
-    "photo truncated": (lambda image, mask: truncate(image), "jpg", "truncated"),
-    "photo is text": (lambda image, mask: image.write_text("not a photo"), "jpg", "not a readable image"),
-    "photo is empty": (lambda image, mask: image.write_bytes(b""), "jpg", "not a readable image"),
-    "mask truncated": (lambda image, mask: truncate(mask), "png", "not a readable PNG"),
-    "mask in colours": (lambda image, mask: colours_as_mask(mask), "png", "RGB"),
-    "mask of another size": (lambda image, mask: write_index_png(mask, np.zeros((39, 52))), "png", "52x39.*52x40"),
-    "mask turned": (lambda image, mask: write_index_png(mask, np.zeros((52, 40))), "png", "40x52.*52x40"),
-    "label 21": (lambda image, mask: write_index_png(mask, np.full((40, 52), 21)), "png", "label 21"),
-    "label 254": (lambda image, mask: write_index_png(mask, np.full((40, 52), 254)), "png", "label 254"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_check_names_the_faulty_file(root, fault):
-    spoil, suffix, message = FAULTS[fault]
-    folder = VocFolder(root)
-    image_id = folder.ids("train_aug")[3]
-    spoil(folder.image_path(image_id), folder.mask_path(image_id))
-    with pytest.raises(WeaksegError, match=rf"1 faulty image\(s\):\n.*{image_id}\.{suffix}.*{message}"):
-        folder.check(["train_aug"])
-
-
-def test_check_counts_all_faults_and_names_the_first_ones(root):
-    folder = VocFolder(root)
-    for image_id in folder.ids("train_aug")[:7]:
-        folder.mask_path(image_id).unlink()
-    with pytest.raises(WeaksegError) as caught:
-        folder.check(["train_aug", "val"])
-    assert "7 faulty" in str(caught.value) and str(caught.value).count("\n") == 5
-
-
-def test_a_failed_write_leaves_the_old_mask(tmp_path):
-    path = tmp_path / "mask.png"
-    write_index_png(path, np.ones((3, 4)))
-    with pytest.raises((TypeError, ValueError)):
-        write_index_png(path, np.ones((3, 4, 2, 2)))
-    assert np.array_equal(read_index_png(path), np.ones((3, 4))) and list(tmp_path.iterdir()) == [path]
-
-
-def test_the_real_photos(shared_root):
-    folder = VocFolder(shared_root / "data" / "voc2012-subset" / "VOCdevkit" / "VOC2012")
-    assert [len(folder.ids(n)) for n in ("train", "train_aug", "val", "crf_val")] == [664, 1934, 553, 50]
-    present = folder.check(["val"], threads=2)
-    by_class = np.sum(list(present.values()), axis=0)
-    assert by_class[1:].tolist() == [17, 15, 14, 16, 19, 18, 35, 92, 41, 59, 22, 96, 62, 17, 160, 29, 47, 31, 19, 20]
+def test_lists_with_windows_line_ends_and_a_byte_order_mark(folder):
+    ids = folder.read_list("train")
+    folder.list_path("train").write_bytes("\r\n".join(["\ufeff" + ids[0], *ids[1:]]).encode() + b"\r\n")
+    assert folder.read_list("train") == ids

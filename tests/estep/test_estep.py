@@ -133,6 +133,8 @@ def test_each_round_starts_with_the_background_and_visits_each_present_label_onc
     "change",
     [
         dict(scores=torch.zeros(1, 3, 2)),
+        dict(scores=np.zeros((1, 3, 2, 2), np.float32)),
+        dict(present=np.ones((1, 3), bool)),
         dict(scores=torch.zeros(1, 3, 2, 2, dtype=torch.int64)),
         dict(present=torch.ones(1, 3)),
         dict(present=torch.ones(2, 3, dtype=torch.bool)),
@@ -185,6 +187,7 @@ def test_cells_without_evidence_keep_their_label_and_absent_labels_are_not_suppr
     "change",
     [
         dict(scores=torch.zeros(1, 3, 2)),
+        dict(box_map=np.zeros((1, 2, 2), np.int64)),
         dict(box_map=torch.zeros(1, 2, 3, dtype=torch.int64)),
         dict(box_map=torch.zeros(1, 2, 2)),
         dict(box_map=torch.full((1, 2, 2), 3)),

@@ -6,22 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fabricate import make_study, prepare, write_voc
+from fabricate import make_experiment, make_study, prepare, write_voc
 from PIL import Image
 
-from weakseg.config import Experiment, Network, Preprocessing
-from weakseg.data.prepare import held_out, open_data
-from weakseg.data.voc import read_index_png, write_index_png
+from weakseg.config import Network, Preprocessing
+from weakseg.data.dataset import open_data
+from weakseg.data.images import read_index_png, write_index_png
 from weakseg.errors import WeaksegError
-from weakseg.evaluate import confusion_matrix, crf_search
-from weakseg.evaluate.crf_search import _name, tune_crf
-from weakseg.evaluate.mean_iou import evaluate_run
-from weakseg.evaluate.scores import ScoreStore, write_scores
+from weakseg.evaluate import crf_search, segment
+from weakseg.evaluate.crf_search import tune_crf
+from weakseg.evaluate.evaluate_run import evaluate_run
+from weakseg.evaluate.score_store import ScoreStore, write_scores
 from weakseg.evaluate.segment import overlay, segment_images
 from weakseg.files import atomic_write_json
+from weakseg.labels import VOC, LabelSet
+from weakseg.metrics import confusion_matrix
 from weakseg.model import build_model, save_model
 
-STRONG = Experiment(id="all", table="table1", line=10, method="Strong", strong=10582, fov="large")
+STRONG = make_experiment("all", strong=10582)
 
 
 def fabricate_run(folder, *, empty=False, held=None, **crf):
@@ -37,8 +39,8 @@ def fabricate_run(folder, *, empty=False, held=None, **crf):
     rng = np.random.default_rng(0)
 
     def maps():
-        for image_id in data.ids("val"):
-            truth = data.labels(image_id)
+        for image_id in data.ids("evaluation"):
+            truth = data.pixel_labels(image_id)
             cells = np.pad(truth, ((0, 1), (0, 5)))[::8, ::8] * (not empty)
             one_hot = np.arange(21)[:, None, None] == cells
             yield image_id, truth.shape, 3 * one_hot + (not empty) * rng.normal(size=one_hot.shape)
@@ -65,9 +67,10 @@ def test_of_equal_parameters_the_first_in_grid_order_wins(tmp_path):
     assert not grid.duplicated(["w", "sigma_xy", "sigma_rgb"]).any()
 
 
-def test_parameters_that_differ_late_have_their_own_names():
-    names = {_name({"w": w, "sigma_xy": 8, "sigma_rgb": 5.0, "w_pos": 3, "sigma_pos": 3}) for w in (2, 2.0, 2.0000001)}
-    assert len(names) == 2
+def test_parameters_that_differ_late_are_told_apart(tmp_path):
+    study, paths, run = fabricate_run(tmp_path, coarse={"w": [2, 2.0000001], "sigma_xy": [8], "sigma_rgb": [5]})
+    tune_crf(study, paths, run)
+    assert pd.read_csv(run.crf_grid)["w"].tolist() == [2, 2.0000001]
 
 
 def test_what_was_found_with_another_mask_is_not_reused(tmp_path, monkeypatch):
@@ -84,8 +87,9 @@ def test_what_was_found_with_another_mask_is_not_reused(tmp_path, monkeypatch):
     monkeypatch.setattr(crf_search, "parallel_map", dies_in_the_second_block)
     with pytest.raises(KeyboardInterrupt):
         tune_crf(study, paths, run)
-    data, image_id = open_data(paths.manifest), held_out(paths.manifest)[0]
-    write_index_png(data.mask_path(image_id), np.where(data.labels(image_id) == 0, 9, 0))
+    data = open_data(paths.manifest)
+    image_id = data.ids("held_out")[0]
+    write_index_png(data.mask_path(image_id), np.where(data.pixel_labels(image_id) == 0, 9, 0), VOC)
     monkeypatch.setattr(crf_search, "parallel_map", whole)
     tune_crf(study, paths, run)
     resumed = pd.read_csv(run.crf_grid)
@@ -109,7 +113,8 @@ def test_no_iou_is_claimed_over_no_image(tmp_path):
     metrics = json.loads(run.metrics.read_text())
     assert metrics["images"]["untuned_val"] == 0
     assert metrics["crf"]["untuned_val"]["iou"] is None and metrics["dcnn"]["untuned_val"]["iou"] is None
-    assert metrics["crf"]["val"]["iou"] > 0
+    assert metrics["crf"]["untuned_val"]["iou_occurring"] is None
+    assert metrics["crf"]["val"]["iou_occurring"] > metrics["crf"]["val"]["iou"] > 0
     assert pd.read_csv(run.per_class)["iou_crf_untuned_val"].isna().all()
 
 
@@ -127,10 +132,11 @@ def test_void_pixels_count_nowhere(tmp_path):
     study, paths, run = fabricate_run(tmp_path)
     tune_crf(study, paths, run)
     data = open_data(paths.manifest)
-    first, *others = data.ids("val")
-    write_index_png(data.mask_path(first), np.full(data.size(first), 255))
+    first, *others = data.ids("evaluation")
+    write_index_png(data.mask_path(first), np.full(data.size(first), 255), VOC)
     evaluate_run(study, STRONG, 0, paths)
-    expected = sum(confusion_matrix(data.labels(i), read_index_png(run.labels(crf=True) / f"{i}.png")) for i in others)
+    made = {i: read_index_png(run.labels(crf=True) / f"{i}.png", VOC) for i in others}
+    expected = sum(confusion_matrix(data.pixel_labels(i), found, 21) for i, found in made.items())
     assert np.array_equal(pd.read_csv(run.confusion(crf=True), index_col=0).to_numpy(), expected)
 
 
@@ -138,7 +144,7 @@ def test_an_image_without_scores_stops_the_evaluation_and_leaves_nothing_half_do
     study, paths, run = fabricate_run(tmp_path)
     tune_crf(study, paths, run)
     data = open_data(paths.manifest)
-    missing = data.ids("val")[-1]
+    missing = data.ids("evaluation")[-1]
     store = ScoreStore(run.scores)
     rest = [(i, store.sizes[i], store.map(i)) for i in store.ids if i != missing]
     write_scores(run.scores, rest, stride=8, image_scale=1.0)
@@ -166,6 +172,7 @@ def trained(tmp_path_factory):
         network=network,
         fov="large",
         preprocessing=Preprocessing(),
+        labels=VOC,
         metadata={},
     )
     params = {"w": 2, "sigma_xy": 8, "sigma_rgb": 5, "w_pos": 3, "sigma_pos": 3, "iterations": 2}
@@ -178,7 +185,7 @@ def test_photos_of_any_size_get_labels_of_their_size(trained, tmp_path, size):
     photo = tmp_path / "p.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)).save(photo)
     segment_images(trained, [photo], tmp_path / "out")
-    assert read_index_png(tmp_path / "out" / "p.png").shape == size
+    assert read_index_png(tmp_path / "out" / "p.png", VOC).shape == size
 
 
 def test_photos_of_any_mode_are_read_as_the_same_picture(trained, tmp_path):
@@ -188,12 +195,13 @@ def test_photos_of_any_mode_are_read_as_the_same_picture(trained, tmp_path):
     for mode in ("RGB", "RGBA", "LA"):
         picture.convert(mode).save(tmp_path / f"{mode}.png")
     picture.convert("P").save(tmp_path / "p.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    # 257 steps of 16 bits are one of 8: the low byte alone says nothing.
+    Image.fromarray(np.maximum(grey.astype(np.int32) * 257 - 100, 0).astype(np.uint16)).save(tmp_path / "sixteen.png")
     photos = sorted(tmp_path.glob("*.png"))
     segment_images(trained, photos, tmp_path / "out")
-    expected = read_index_png(tmp_path / "out" / "l.png")
+    expected = read_index_png(tmp_path / "out" / "l.png", VOC)
     for photo in photos:
-        assert np.array_equal(read_index_png(tmp_path / "out" / photo.name), expected), photo.name
+        assert np.array_equal(read_index_png(tmp_path / "out" / photo.name, VOC), expected), photo.name
     cmyk = tmp_path / "cmyk.jpg"
     picture.convert("CMYK").save(cmyk)
     segment_images(trained, [cmyk], tmp_path / "out")
@@ -206,7 +214,7 @@ def test_a_photo_is_turned_as_its_exif_data_says(trained, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     Image.fromarray(np.rot90(pixels, -1).copy()).save(tmp_path / "upright.png")
     segment_images(trained, [tmp_path / "turned.png", tmp_path / "upright.png"], tmp_path / "out")
-    turned, upright = (read_index_png(tmp_path / "out" / f"{name}.png") for name in ("turned", "upright"))
+    turned, upright = (read_index_png(tmp_path / "out" / f"{name}.png", VOC) for name in ("turned", "upright"))
     assert turned.shape == (40, 24) and np.array_equal(turned, upright)
 
 
@@ -230,9 +238,30 @@ def test_a_photo_beyond_pillows_limit_is_named(trained, tmp_path, monkeypatch):
         segment_images(trained, [tmp_path / "huge.png"], tmp_path / "out")
 
 
+@pytest.mark.parametrize("error", [MemoryError("9 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_photo_that_does_not_fit_in_memory_is_named(trained, tmp_path, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    for name in ("small", "huge"):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    monkeypatch.setattr(segment, "label_map", fail)
+    with pytest.raises(
+        WeaksegError, match=r"huge\.png: it does not fit in the memory .*(allocate|9 GiB).*scale it down"
+    ):
+        segment_images(trained, [tmp_path / "huge.png"], tmp_path / "out")
+    assert not (tmp_path / "out" / "huge.png").exists()
+    error = RuntimeError("another fault")
+    with pytest.raises(RuntimeError, match="another fault"):
+        segment_images(trained, [tmp_path / "huge.png"], tmp_path / "out")
+    monkeypatch.undo()
+    segment_images(trained, [tmp_path / "small.png"], tmp_path / "out")
+
+
 def test_overlay_colours_objects_and_leaves_the_background():
     image = np.full((1, 2, 3), 100, dtype=np.uint8)
-    drawn = overlay(image, np.array([[0, 1]], dtype=np.uint8))
+    labels = np.array([[0, 1]], dtype=np.uint8)
     # Label 1 is (128, 0, 0) in the VOC palette.
-    assert drawn[0, 0].tolist() == [100, 100, 100]
-    assert drawn[0, 1].tolist() == [round(0.4 * 100 + 0.6 * 128), 40, 40]
+    assert overlay(image, labels, VOC)[0].tolist() == [[100] * 3, [round(0.4 * 100 + 0.6 * 128), 40, 40]]
+    own = LabelSet.of_classes("own", ["cat"], {"cat": "#0000ff"})
+    assert overlay(image, labels, own)[0].tolist() == [[100] * 3, [40, 40, round(0.4 * 100 + 0.6 * 255)]]

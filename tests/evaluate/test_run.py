@@ -6,26 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fabricate import make_study, prepare, write_voc
+from fabricate import make_experiment, make_study, prepare, write_voc
 from PIL import Image
 
-from weakseg.config import Experiment
 from weakseg.crf import CRFParams, mean_field, unary_from_scores
+from weakseg.data.dataset import open_data
 from weakseg.data.features import FeatureCache
-from weakseg.data.prepare import held_out, open_data
-from weakseg.data.voc import read_index_png
+from weakseg.data.images import read_index_png
 from weakseg.errors import WeaksegError
-from weakseg.evaluate import confusion_matrix
-from weakseg.evaluate.crf_search import finer_points, tune_crf
-from weakseg.evaluate.mean_iou import evaluate_run, mean_iou
-from weakseg.evaluate.score_run import score_run
-from weakseg.evaluate.scores import ScoreStore, write_scores
+from weakseg.evaluate.crf_search import tune_crf
+from weakseg.evaluate.evaluate_run import evaluate_run
+from weakseg.evaluate.score import score_run
+from weakseg.evaluate.score_store import ScoreStore, write_scores
 from weakseg.evaluate.segment import segment_images
+from weakseg.labels import VOC
+from weakseg.metrics import confusion_matrix, mean_iou, mean_iou_of_occurring
 from weakseg.model import load_model
 from weakseg.train.features import cache_features
 from weakseg.train.loop import train_run
 
-STRONG = Experiment(id="all", table="table1", line=10, method="Strong", strong=10582, fov="large")
+STRONG = make_experiment("all", strong=10582)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,11 @@ def done(tmp_path_factory):
         "iterations": 3,
     }
     study = make_study(write_voc(folder / "VOC2012"), network=network, crf=crf)
-    paths = prepare(study, folder / "results")
-    for split in ("train_aug", "val"):
-        cache_features(study, paths, split)
+    paths = prepare(study, folder / "results", [STRONG])
+    for role in ("training", "evaluation"):
+        cache_features(study, paths, role)
     train_run(study, STRONG, 0, paths)
-    score_run(study, STRONG, 0, paths)
+    score_run(STRONG, 0, paths)
     run = paths.run("all", 0)
     tune_crf(study, paths, run)
     evaluate_run(study, STRONG, 0, paths)
@@ -64,18 +64,18 @@ def test_scores_through_the_cache_equal_those_of_the_whole_network(done):
     store, folder = ScoreStore(run.scores), open_data(paths.manifest)
     from weakseg.model.inputs import network_input
 
-    for image_id in folder.ids("val"):
+    for image_id in folder.ids("evaluation"):
         image = folder.image(image_id)
         with torch.no_grad():
             whole = model(network_input(image, 1.0, 8, facts["preprocessing"]))[0].numpy()
         assert np.abs(store.map(image_id) - whole).max() < 0.02
         assert store.sizes[image_id] == image.shape[:2]
-    assert FeatureCache(paths.features("val")).raw(store.ids[0]).dtype == np.uint8
+    assert FeatureCache(paths.features("evaluation")).raw(store.ids[0]).dtype == np.uint8
 
 
 def test_crf_search_equals_a_plain_loop_over_mean_field(done):
     _study, paths, run = done
-    store, folder, ids = ScoreStore(run.scores), open_data(paths.manifest), held_out(paths.manifest)
+    store, folder, ids = ScoreStore(run.scores), open_data(paths.manifest), open_data(paths.manifest).ids("held_out")
     grid = pd.read_csv(run.crf_grid)
     assert list(grid["stage"].unique()) == ["coarse", "fine"] and len(grid) == len(
         grid.drop_duplicates(["w", "sigma_xy"])
@@ -85,23 +85,12 @@ def test_crf_search_equals_a_plain_loop_over_mean_field(done):
         total = np.zeros((21, 21), dtype=int)
         for image_id in ids:
             q = mean_field(unary_from_scores(store.full(image_id)), folder.image(image_id), params, iterations=3)
-            total += confusion_matrix(folder.labels(image_id), q.argmax(0))
+            total += confusion_matrix(folder.pixel_labels(image_id), q.argmax(0), 21)
         assert row.iou == pytest.approx(mean_iou(total), abs=1e-9)
     best = json.loads(run.crf.read_text())
     assert best["iou"] == pytest.approx(grid["iou"].max())
     winner = grid.loc[grid["iou"].idxmax()]
     assert (best["w"], best["sigma_xy"]) == (winner["w"], winner["sigma_xy"])
-
-
-def test_finer_grid_halves_the_distances_and_stays_positive():
-    from weakseg.config import CrfGrid, CrfSearch
-
-    search = CrfSearch(coarse=CrfGrid(w=(5, 10), sigma_xy=(50, 60, 70), sigma_rgb=(3,)))
-    points = finer_points(search.coarse, CRFParams(5, 60, 3), search, 1)
-    assert {p.w for p in points} == {2.5, 5, 7.5} and {p.sigma_xy for p in points} == {55, 60, 65}
-    assert {p.sigma_rgb for p in points} == {3}
-    low = finer_points(search.coarse, CRFParams(2.5, 60, 3), search, 1)
-    assert {p.w for p in low} == {2.5, 5}
 
 
 def test_a_killed_search_does_not_try_again_what_it_knows(done, tmp_path, monkeypatch):
@@ -133,16 +122,20 @@ def test_metrics_follow_from_the_label_pngs(done):
     _study, paths, run = done
     folder = open_data(paths.manifest)
     metrics = json.loads(run.metrics.read_text())
-    tuned = set(held_out(paths.manifest))
+    tuned = set(folder.ids("held_out"))
     for name, crf in (("dcnn", False), ("crf", True)):
         totals = {"val": np.zeros((21, 21), int), "untuned_val": np.zeros((21, 21), int)}
-        for image_id in folder.ids("val"):
-            matrix = confusion_matrix(folder.labels(image_id), read_index_png(run.labels(crf=crf) / f"{image_id}.png"))
+        for image_id in folder.ids("evaluation"):
+            found = read_index_png(run.labels(crf=crf) / f"{image_id}.png", VOC)
+            matrix = confusion_matrix(folder.pixel_labels(image_id), found, 21)
             totals["val"] += matrix
             if image_id not in tuned:
                 totals["untuned_val"] += matrix
         for part, total in totals.items():
             assert metrics[name][part]["iou"] == pytest.approx(mean_iou(total), abs=1e-3)
+            occurring = mean_iou_of_occurring(total)
+            assert metrics[name][part]["iou_occurring"] == pytest.approx(occurring, abs=1e-3)
+            assert occurring > 2 * mean_iou(total)  # 4 of 21 classes occur
         saved = pd.read_csv(run.confusion(crf=crf), index_col=0).to_numpy()
         assert np.array_equal(saved, totals["val"])
     assert metrics["images"] == {"val": 4, "untuned_val": 4 - len(tuned)}
@@ -153,15 +146,16 @@ def test_metrics_follow_from_the_label_pngs(done):
 def test_own_images_are_labelled_and_nothing_is_overwritten(done, tmp_path):
     _, paths, run = done
     folder = open_data(paths.manifest)
-    image_id = folder.ids("val")[0]
+    image_id = folder.ids("evaluation")[0]
     photo = folder.image_path(image_id)
     portrait = tmp_path / "turned.png"
     Image.fromarray(folder.image(image_id)).transpose(Image.Transpose.ROTATE_90).save(portrait)
     segment_images(run.root, [photo, portrait], tmp_path / "out")
     assert np.array_equal(
-        read_index_png(tmp_path / "out" / f"{image_id}.png"), read_index_png(run.labels(crf=True) / f"{image_id}.png")
+        read_index_png(tmp_path / "out" / f"{image_id}.png", VOC),
+        read_index_png(run.labels(crf=True) / f"{image_id}.png", VOC),
     )
-    assert read_index_png(tmp_path / "out" / "turned.png").shape == (52, 40)
+    assert read_index_png(tmp_path / "out" / "turned.png", VOC).shape == (52, 40)
     assert (tmp_path / "out" / "turned_overlay.jpg").is_file()
     with pytest.raises(WeaksegError, match="--overwrite"):
         segment_images(run.root, [photo], tmp_path / "out")
@@ -171,7 +165,7 @@ def test_own_images_are_labelled_and_nothing_is_overwritten(done, tmp_path):
 def test_photos_that_cannot_be_used_are_named_before_any_is_labelled(done, tmp_path):
     _, paths, run = done
     folder = open_data(paths.manifest)
-    photo = folder.image_path(folder.ids("val")[0])
+    photo = folder.image_path(folder.ids("evaluation")[0])
     with pytest.raises(WeaksegError, match="two photos"):
         segment_images(run.root, [photo, tmp_path / photo.name], tmp_path / "out")
     with pytest.raises(WeaksegError, match="no such photo"):

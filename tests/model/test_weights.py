@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from weakseg.config import InitialWeights, Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
+from weakseg.labels import VOC, LabelSet
 from weakseg.model import Segmenter, build_model, load_initial_weights, load_model, preprocess, save_model
 from weakseg.model import weights as weights_module
 
 VGG = Preprocessing(channel_order="BGR", scale=1, mean=(103.939, 116.779, 123.68), std=(1, 1, 1))
 IMAGENET = Preprocessing()
+THREE = LabelSet.of_classes("own", ["cat", "dog", "lawn"], {"lawn": "#00ff00"})
 
 
 @pytest.mark.parametrize(
@@ -192,12 +194,13 @@ def test_a_saved_network_rebuilds_itself(network: Network, fov, tmp_path: Path) 
     model = build_model(network, fov=fov, num_labels=4).eval()
     path = tmp_path / "new" / "model.safetensors"
     facts = {"experiment": "em_adapt_weak", "seed": 2}
-    save_model(path, model, network=network, fov=fov, preprocessing=VGG, metadata=facts)
+    save_model(path, model, network=network, fov=fov, preprocessing=VGG, labels=THREE, metadata=facts)
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
     torch.manual_seed(4)  # what is not in the file would differ
     loaded, metadata = load_model(path)
     assert metadata["network"] == network
     assert metadata["preprocessing"] == VGG
+    assert metadata["labels"] == THREE
     assert (metadata["fov"], metadata["experiment"], metadata["seed"]) == (fov, "em_adapt_weak", 2)
     assert not loaded.training
     assert loaded.output_stride == network.output_stride
@@ -209,9 +212,11 @@ def test_a_saved_network_rebuilds_itself(network: Network, fov, tmp_path: Path) 
 def test_metadata_cannot_replace_what_rebuilds_the_network(tmp_path: Path) -> None:
     model = build_model(tiny(), num_labels=4)
     path = tmp_path / "model.safetensors"
-    save_model(path, model, network=tiny(), fov="large", preprocessing=VGG, metadata={"num_labels": 7, "fov": "small"})
+    facts = {"labels": VOC.to_json(), "fov": "small"}
+    save_model(path, model, network=tiny(), fov="large", preprocessing=VGG, labels=THREE, metadata=facts)
     loaded, metadata = load_model(path)
-    assert loaded.head.fc8.out_channels == metadata["num_labels"] == 4
+    assert loaded.head.fc8.out_channels == 4
+    assert (metadata["labels"], metadata["fov"]) == (THREE, "large")
 
 
 def test_networks_that_cannot_be_read_are_named(trunk_file: Path, tmp_path: Path) -> None:
@@ -221,7 +226,7 @@ def test_networks_that_cannot_be_read_are_named(trunk_file: Path, tmp_path: Path
         load_model(trunk_file)
     model = build_model(tiny())
     path = tmp_path / "model.safetensors"
-    save_model(path, model, network=tiny(), fov="large", preprocessing=VGG, metadata={})
+    save_model(path, model, network=tiny(), fov="large", preprocessing=VGG, labels=VOC, metadata={})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeaksegError, match=r"model\.safetensors: not a network"):
@@ -229,7 +234,7 @@ def test_networks_that_cannot_be_read_are_named(trunk_file: Path, tmp_path: Path
     facts = {
         "network": tiny().model_dump(mode="json"),
         "fov": "large",
-        "num_labels": 21,
+        "labels": VOC.to_json(),
         "preprocessing": VGG.model_dump(),
     }
     save_file({"odd": torch.zeros(1)}, path, metadata={"weakseg": json.dumps(facts)})

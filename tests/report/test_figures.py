@@ -1,23 +1,22 @@
 """Figures show the figures they are given."""
 
-import matplotlib.pyplot as plt
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
-from weakseg.labels import CLASSES, palette
-from weakseg.report import boxes, figures
+from weakseg.labels import VOC, LabelSet
+from weakseg.report import box_pages, figures
 from weakseg.report.results import read_grids, read_logs, read_per_class
 from weakseg.report.tables import read_table
 
 
 @pytest.fixture(autouse=True)
 def style():
-    with plt.rc_context():
+    with matplotlib.rc_context():
         figures.set_style()
         yield
-    plt.close("all")
 
 
 def lines_of(axes):
@@ -44,10 +43,54 @@ def test_curve_is_the_table(finished):
     assert not drawn(axes, [[0, 0]])
 
 
-def test_curve_with_a_few_lines(finished):
+@pytest.mark.parametrize(
+    ("experiment", "ours", "published"),
+    [
+        ("em_adapt_weak", [[0, 31]], [[0, 38.2]]),
+        ("strong_10582", [[0, 55], [1, 55]], [[0, 67.6], [1, 67.6]]),
+        ("em_fixed_semi_500", [[7, 45]], [[7, 56.9]]),
+        ("strong_1464", [[20 + 1.5 * 0.014 * 20, 47]], [[20 + 1.5 * 0.014 * 20, 62.5]]),
+    ],
+)
+def test_curve_of_one_line_is_that_line(finished, experiment, ours, published):
     table = read_table(finished.paths, "table1").set_index("experiment", drop=False)
-    for chosen in (["em_adapt_weak"], ["strong_10582"], ["em_fixed_semi_500"], ["strong_1464", "em_adapt_weak"]):
-        assert figures.iou_against_strong(table.loc[chosen], 20).axes
+    axes = figures.iou_against_strong(table.loc[[experiment]], 20).axes[0]
+    places = {tuple(line.flatten()) for line in lines_of(axes) if np.isfinite(line).all() and line.size}
+    # Besides the two marks there are only the bars of the spread, which stand on ours.
+    assert {tuple(np.ravel(ours)), tuple(np.ravel(published))} <= places
+    assert all(line[0] == ours[0][0] for line in places)
+
+
+def test_what_was_never_published_has_no_grey(with_own):
+    table = read_table(with_own.paths, "table1").set_index("experiment", drop=False)
+
+    def greys(frame):
+        lines = figures.iou_against_strong(frame, 20).axes[0].get_lines()
+        return [line.get_ydata() for line in lines if line.get_color() == figures.PAPER_COLOUR]
+
+    everything = greys(table.drop("mine"))
+    assert len(greys(table)) == len(everything) == 6  # the curve, two weak lines, two beside the curve, a level
+    for experiment in ("em_adapt_weak", "em_fixed_semi_1464_5000", "strong_1464", "strong_10582"):
+        blank = table.assign(published_iou=table["published_iou"].where(table["experiment"] != experiment))
+        assert len(greys(blank)) == len(everything) - 1
+    blank = table.assign(published_iou=table["published_iou"].where(table["experiment"] != "em_fixed_semi_500"))
+    assert list(greys(blank)[0]) == [47.6, 59.8, 62.0, 64.6]
+    assert greys(table.loc[["mine"]]) == []
+    figure = figures.iou_against_strong(table.loc[["mine"]], 20)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Mine, all 50"]
+
+
+def test_bars_of_a_table_that_was_never_published(with_own):
+    figure = figures.table_bars(read_table(with_own.paths, "own"))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["5.0", "52.0"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "this study, with CRF",
+        "this study, without CRF",
+    ]
+    both = figures.table_bars(read_table(with_own.paths, "table1")).axes[0]
+    assert len(both.containers[0]) == 12 and len(both.containers[1]) == 13
+    # The line of one's own is the last, the lowest one; the published bars leave its place empty.
+    assert min(bar.get_y() for bar in both.containers[0]) > 1
 
 
 def test_bars_are_the_table(finished):
@@ -80,33 +123,74 @@ def test_training_has_a_column_a_kind(finished):
 
 def test_training_of_one_kind(finished):
     logs = read_logs(finished)
-    assert len(figures.training_curves(logs[logs["kind"] == "strong"]).axes) == 3
+    strong = logs[logs["kind"] == "strong"]
+    loss, background, rate = figures.training_curves(strong).axes
+    assert loss.get_title(loc="left") == "Pixel labels alone"
+    assert [text.get_text() for text in background.texts] == ["no weak images"]
+    run = strong[strong["experiment"] == "strong_10582"]
+    for axes, column in ((loss, "loss"), (rate, "lr")):
+        assert len(axes.get_lines()) == 2
+        assert drawn(axes, run[["iteration", column]].to_numpy())
+
+
+def test_figures_have_the_classes_of_the_label_set():
+    pets = LabelSet.of_classes("pets", ["cat", "dog"], {"dog": "#0000ff"})
+    rows = [
+        {"label": "Strong", "seed": seed, "class": name, "iou_crf": iou + seed, "images": 2}
+        for seed in (0, 2) for name, iou in (("dog", 10.0), ("cat", 20.0), ("background", 30.0))
+    ]  # fmt: skip
+    per_class = pd.DataFrame(rows)
+    heat = figures.per_class_heatmap(per_class, pets).axes[0]
+    assert [label.get_text() for label in heat.get_xticklabels()] == ["background (2)", "cat (2)", "dog (2)"]
+    assert [text.get_text() for text in heat.texts] == ["31", "21", "11"]
+    bars = figures.per_class_bars(per_class, pets, ["Strong"]).axes[0]
+    assert [label.get_text() for label in bars.get_xticklabels()] == ["background", "cat", "dog"]
+    assert [bar.get_height() for bar in bars.patches] == [31, 21, 11]
+    shares = figures.confusion_figure(np.diag([1, 2, 3]), pets).axes[0]
+    assert [label.get_text() for label in shares.get_yticklabels()] == ["background", "cat", "dog"]
+    assert figures.colour_labels(np.array([[2]], dtype=np.uint8), pets).tolist() == [[[0, 0, 255]]]
+    photo, dogs = np.zeros((4, 6, 3), np.uint8), np.full((4, 6), 2, np.uint8)
+    figure = figures.picture_grid([[photo, dogs]], ["boxes", "map"], [["a", "b"]], [[(2, 0, 0, 2, 2)]], pets)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dog"]
+    assert [patch.get_edgecolor()[:3] for patch in figure.axes[0].patches] == [(1, 1, 1), (0, 0, 1)]
+
+
+def test_heatmap_leaves_unknown_cells_white():
+    cells = pd.DataFrame([[1.0, np.nan], [3.0, 4.0]], index=["p", "q"], columns=["a", "b"])
+    axes = matplotlib.figure.Figure().subplots()
+    mesh = figures.heatmap(axes, cells, ".1f")
+    assert [(text.get_text(), *text.get_position()) for text in axes.texts] == [
+        ("1.0", 0.5, 0.5), ("3.0", 0.5, 1.5), ("4.0", 1.5, 1.5),
+    ]  # fmt: skip
+    assert np.ma.getmaskarray(mesh.get_array()).ravel().tolist() == [False, True, False, False]
+    assert axes.yaxis_inverted() and mesh.get_clim() == (1, 4)
+    assert [text.get_color() for text in axes.texts] == ["white", "black", "black"]
 
 
 def test_class_figures(finished):
     per_class = read_per_class(finished)
-    heat = figures.per_class_heatmap(per_class).axes[0]
+    heat = figures.per_class_heatmap(per_class, VOC).axes[0]
     # Mean over the three seeds of EM-Adapt: background 31 - 10.
     assert heat.texts[2 * 21].get_text() == "21"
     assert heat.get_xticklabels()[0].get_text() == "background (1)"
     labels = ["EM-Adapt (Weak)", "Strong 10,582"]
-    bars = figures.per_class_bars(per_class, labels).axes[0]
-    heights = [patch.get_height() for container in bars.containers[:2] for patch in getattr(container, "patches", [])]
-    assert heights[:2] == pytest.approx([21, 22])
+    bars = figures.per_class_bars(per_class, VOC, labels).axes[0]
+    heights = [[bar.get_height() for bar in bars.containers[number].patches] for number in (1, 2)]
+    assert heights[0] == pytest.approx([21 + n for n in range(21)]) and heights[1][0] == 45
     assert bars.patches[0].get_facecolor()[:3] == pytest.approx(
         tuple(int(figures.method_colour("EM-Adapt (Weak)")[i : i + 2], 16) / 255 for i in (1, 3, 5))
     )
 
 
 def test_alpha_curve_takes_the_best_of_each(finished):
-    axes = figures.alpha_curve(boxes.read_grid(finished), boxes.PUBLISHED_ALPHA).axes[0]
+    axes = box_pages.draw_alpha(finished).axes[0]
     assert drawn(axes, [[20, 67], [40, 63], [60, 59], [80, 55]])
     assert drawn(axes, [[20, 72.6], [40, 71.8], [60, 68.8], [80, 65.6]])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["20", "40", "60", "80"]
 
 
 def test_quality_has_a_row_a_method_and_moment(finished):
-    axes = figures.quality_heatmap(boxes.read_quality(finished)).axes[0]
+    axes = figures.quality_heatmap(box_pages.read_quality(finished), VOC).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["Bbox-Rect", "Bbox-Seg", *(f"Bbox-EM-Fixed, {moment}" for moment in ("start", "middle", "end"))]
     # Bbox-Seg's fabricated maps are the truth.
@@ -117,7 +201,7 @@ def test_quality_has_a_row_a_method_and_moment(finished):
 def test_boxes_lie_where_they_are():
     photo = np.full((10, 20, 3), 50, dtype=np.uint8)
     labels = np.zeros((10, 20), dtype=np.uint8)
-    figure = figures.picture_grid([[photo, labels]], ["boxes", "map"], [["id", "a"]], [[(15, 2, 3, 7, 12)]])
+    figure = figures.picture_grid([[photo, labels]], ["boxes", "map"], [["id", "a"]], [[(15, 2, 3, 7, 12)]], VOC)
     frames = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     assert {(frame.get_xy(), frame.get_width(), frame.get_height()) for frame in frames} == {((2.5, 1.5), 10, 6)}
     assert not figure.axes[1].patches
@@ -126,14 +210,14 @@ def test_boxes_lie_where_they_are():
 
 def test_cells_at_pixels():
     cells = np.array([[1, 2], [3, 4]], dtype=np.uint8)
-    shown = boxes.at_pixels(cells, (9, 12), 8.0)
+    shown = box_pages.at_pixels(cells, (9, 12), 8.0)
     assert shown.shape == (9, 12)
     assert np.array_equal(shown[::8, ::8], cells)  # a cell's own pixel shows its label
     assert (shown[:5, :5] == 1).all() and (shown[5:, 5:] == 4).all()  # half-way goes to the even cell
 
 
 def test_figure_4_has_seven_columns(finished):
-    figure = boxes.draw_figure4(finished)
+    figure = box_pages.draw_figure4(finished)
     titles = [axes.get_title(loc="left") for axes in figure.axes[:7]]
     assert titles[:4] == ["boxes", "truth", "Bbox-Rect", "Bbox-Seg"]
     assert titles[4:] == ["E-step, start", "E-step, half-way", "E-step, end"]
@@ -144,7 +228,7 @@ def test_figure_4_has_seven_columns(finished):
 def test_confusion_is_by_true_class():
     counts = np.zeros((21, 21))
     counts[3, 3], counts[3, 8] = 30, 10
-    mesh = figures.confusion_figure(counts).axes[0].collections[0]
+    mesh = figures.confusion_figure(counts, VOC).axes[0].collections[0]
     shares = np.asarray(mesh.get_array()).reshape(21, 21)
     assert (shares[3, 3], shares[3, 8], shares.sum()) == (75, 25, 100)
 
@@ -157,25 +241,25 @@ def test_methods_have_different_colours():
 
 def test_label_maps_in_colour():
     labels = np.array([[0, 15, 255]], dtype=np.uint8)
-    assert figures.colour_labels(labels).tolist() == [[[0, 0, 0], palette()[15].tolist(), [255, 255, 255]]]
+    assert figures.colour_labels(labels, VOC).tolist() == [[[0, 0, 0], VOC.palette()[15].tolist(), [255, 255, 255]]]
     photo = np.full((1, 3, 3), 100, dtype=np.uint8)
-    over = figures.colour_labels(labels, photo)
+    over = figures.colour_labels(labels, VOC, photo)
     assert over.dtype == np.uint8
     assert over[0, 0].tolist() == [round(110 + 100 * 145 / 255)] * 3
-    assert over[0, 1].tolist() == [round(0.78 * value + 22) for value in palette()[15].tolist()]
+    assert over[0, 1].tolist() == [round(0.78 * value + 22) for value in VOC.palette()[15].tolist()]
     assert over[0, 2].tolist() == [255, 255, 255]
 
 
 def test_pictures_have_their_places():
     photo = np.full((4, 6, 3), 50, dtype=np.uint8)
     truth, plain, smooth = (np.full((4, 6), label, dtype=np.uint8) for label in (1, 2, 255))
-    figure = figures.qualitative_grid([[photo, truth, plain, smooth]], ["A"], [["id", "truth", "p", "s"]])
+    figure = figures.qualitative_grid([[photo, truth, plain, smooth]], ["A"], [["id", "truth", "p", "s"]], VOC)
     captions = [axes.get_xlabel() for axes in figure.axes]
     assert captions == ["id", "p", "truth", "s"]  # two lines: photo and plain map, truth and smooth map
     assert np.array_equal(figure.axes[0].images[0].get_array(), photo)
-    assert np.array_equal(figure.axes[1].images[0].get_array(), figures.colour_labels(plain, photo))
+    assert np.array_equal(figure.axes[1].images[0].get_array(), figures.colour_labels(plain, VOC, photo))
     assert [axes.get_ylabel() for axes in figure.axes] == ["without CRF", "", "with CRF", ""]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [CLASSES[1], CLASSES[2], "void"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [VOC.names[1], VOC.names[2], "void"]
 
 
 def test_no_figure_reads_the_order_of_rows(finished):

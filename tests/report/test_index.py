@@ -1,5 +1,6 @@
 """The index page and the collection of reference results."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -9,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from report.tree import write_manifest
 from weakseg.config import load_study
 from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 from weakseg.report import reference
-from weakseg.report.index import write_index
+from weakseg.report.index import index_html, write_index
 from weakseg.report.notes import about, comparison, differences
-from weakseg.report.pages import PAGES
+from weakseg.report.pages import Page, read_pages
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.reference import collect_reference
 from weakseg.report.results import StudyResults
@@ -38,24 +40,42 @@ class Links(HTMLParser):
         self.text += data
 
 
-@pytest.fixture
-def reported(finished, tmp_path):
-    """The finished study with pages, free to be changed."""
-    shutil.copytree(finished.paths.root, tmp_path / "results" / "fabricated")
-    paths = StudyPaths("fabricated", tmp_path / "results")
-    for name in (*PAGES, "own_page"):
-        (paths.report / f"{name}.html").parent.mkdir(exist_ok=True)
+@pytest.fixture(scope="module")
+def pages(project_root):
+    return read_pages(project_root / "notebooks")
+
+
+def report_on(finished, root, project_root):
+    """The finished study with pages and its index, below `root`."""
+    shutil.copytree(finished.paths.root, root / "fabricated")
+    paths = StudyPaths("fabricated", root)
+    shutil.copytree(project_root / "notebooks", paths.report / "notebooks")
+    for name in (*read_pages(project_root / "notebooks"), "own_page"):
         (paths.report / f"{name}.html").write_text("<p>page</p>")
     results = StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
     write_index(results.study, paths, results.config_dir)
     return results
 
 
-def test_links_lead_somewhere(reported):
+@pytest.fixture(scope="module")
+def reported(finished, tmp_path_factory, project_root):
+    """The finished study with its report; tests do not change it."""
+    return report_on(finished, tmp_path_factory.mktemp("reported"), project_root)
+
+
+@pytest.fixture
+def changed(finished, tmp_path, project_root):
+    """The same, free to be changed."""
+    return report_on(finished, tmp_path / "results", project_root)
+
+
+def test_links_lead_somewhere(reported, pages):
     page = Links((reported.paths.report / "index.html").read_text())
-    pages = [address for address in page.addresses if not address.startswith("data:")]
-    assert pages == [*(f"{name}.html" for name in PAGES), "own_page.html"]
-    assert all((reported.paths.report / address).is_file() for address in pages)
+    addresses = [address for address in page.addresses if not address.startswith("data:")]
+    assert addresses == [*(f"{name}.html" for name in pages), "own_page.html"]
+    assert all((reported.paths.report / address).is_file() for address in addresses)
+    for said in ("IOU against pixel labels", "The boxes on images, the search for alpha", "own page"):
+        assert said in page.text
 
 
 def test_index_needs_nothing_from_elsewhere(reported):
@@ -66,7 +86,7 @@ def test_index_needs_nothing_from_elsewhere(reported):
     assert len(text) < 1_500_000
 
 
-def test_index_shows_table_orders_and_provenance(reported):
+def test_index_shows_table_findings_and_provenance(reported):
     text = Links((reported.paths.report / "index.html").read_text()).text
     for shown in ("31.0 ± 1.0", "−7.2", "67.6", "6 of 6 hold", "50 images, 20 of them in train", "weakseg 0.1.0"):
         assert shown in text
@@ -74,25 +94,35 @@ def test_index_shows_table_orders_and_provenance(reported):
     assert "9 of 9 hold" in text
 
 
-def test_failed_orders_stand_out(reported):
-    path = reported.paths.table("table1")
+def test_failed_findings_stand_out(changed):
+    path = changed.paths.table("table1")
     path.write_text(path.read_text().replace(",55.000,", ",45.000,"))
-    write_index(reported.study, reported.paths, reported.config_dir)
-    text = (reported.paths.report / "index.html").read_text()
+    write_index(changed.study, changed.paths, changed.config_dir)
+    text = (changed.paths.report / "index.html").read_text()
     assert "4 of 6 hold" in text
     assert text.count('<td class="text fails">no</td>') == 2
 
 
-def test_study_texts_are_escaped(reported):
-    study = reported.study.model_copy(update={"description": "<b>bold</b> & more"})
-    write_index(study, reported.paths, reported.config_dir)
-    assert "&lt;b&gt;bold&lt;/b&gt; &amp; more" in (reported.paths.report / "index.html").read_text()
+def test_texts_of_a_user_are_escaped(reported):
+    dataset = reported.study.dataset.model_copy(update={"name": "<i>mine</i>"})
+    changes = {"description": "<b>bold</b> & more", "dataset": dataset}
+    results = dataclasses.replace(reported, study=reported.study.model_copy(update=changes))
+    html = index_html(results, {"a": Page(title="<u>page</u>", about="<s>about</s>")})
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; more" in html and "&amp;amp;" not in html
+    assert not re.search("<[bius]>", html)
+    assert not re.search("<[bi]>", about(results))
 
 
-def test_index_without_table(reported):
-    reported.paths.table("table1").unlink()
+def test_tables_of_one_s_own_are_shown(with_own):
+    rows = {row.id: row for row in with_own.experiments}
+    frames = Links(index_html(with_own, {})).text
+    assert "Table own" in frames and "Mine" in frames and "6 of 6 hold" in frames and len(rows) == 19
+
+
+def test_index_without_table(changed):
+    changed.paths.table("table1").unlink()
     with pytest.raises(WeaksegError, match="no such table"):
-        write_index(reported.study, reported.paths, reported.config_dir)
+        write_index(changed.study, changed.paths, changed.config_dir)
 
 
 def test_provenance_says_no_path(reported, finished):
@@ -102,16 +132,16 @@ def test_provenance_says_no_path(reported, finished):
         assert place not in text
     assert facts["train_seconds_total"] == 20 * 60
     assert [run["config_hash"] for run in facts["runs"][:2]] == ["em_fixed_weak-0", "em_fixed_weak_largefov-0"]
-    assert facts["data"]["counts"] == {"train": 20, "train_aug": 50, "val": 12, "crf_val": 1}
+    assert facts["data"]["counts"] == {"pixel_labelled": 20, "training": 50, "evaluation": 12, "held_out": 1}
     commit = facts["reported"]["commit"]
     assert commit is None or re.fullmatch("[0-9a-f]{40}", commit)
     assert facts["reported"]["packages"]["numpy"]
 
 
-def test_provenance_of_an_untrained_run(reported):
-    reported.paths.run("strong_1464", 0).config.unlink()
+def test_provenance_of_an_untrained_run(changed):
+    changed.paths.run("strong_1464", 0).config.unlink()
     with pytest.raises(WeaksegError, match="run strong_1464, seed 0 is not trained"):
-        gather_provenance(reported)
+        gather_provenance(changed)
 
 
 def test_what_is_said_of_a_small_study(finished):
@@ -125,22 +155,22 @@ def test_what_is_said_of_the_paper_s_setting(finished, tmp_path, project_root):
     study = load_study("voc", project_root / "config")
     crf = study.crf.model_copy(update={"refine_rounds": 1})
     paths = StudyPaths("voc", tmp_path)
-    paths.manifest.parent.mkdir(parents=True)
-    counts = {"train": 1464, "train_aug": 10582, "val": 1449, "crf_val": 100}
-    paths.manifest.write_text(json.dumps({"root": "x", "counts": counts, "crf_val": []}))
+    write_manifest(paths, pixel_labelled=1464, training=10582, evaluation=1449, held_out=100)
     entry = {"size": [9, 9], "source": "instances", "boxes": []}
     paths.boxes.parent.mkdir(parents=True)
     paths.boxes.write_text(json.dumps({"facts": {}, "images": {"a": entry, "b": entry}}))
     seeds = {"seeds": (0, 1), "seeds_for": {}}
-    results = StudyResults(study.model_copy(update={"crf": crf, **seeds}), finished.experiments, paths, tmp_path)
+    results = StudyResults(
+        study.model_copy(update={"crf": crf, **seeds}), finished.experiments, paths, finished.config_dir
+    )
     assert differences(results) == []
     paths.boxes.write_text(json.dumps({"facts": {}, "images": {"a": entry, "b": {**entry, "source": "xml"}}}))
     assert "The boxes of 1 of 2 images come from XML" in differences(results)[0]
     scenes = load_study("demo", project_root / "config")
-    assert "generated scenes" in differences(StudyResults(scenes, finished.experiments, paths, tmp_path))[0]
+    assert "generated scenes" in differences(StudyResults(scenes, finished.experiments, paths, finished.config_dir))[0]
 
 
-def test_reference_holds_every_run(reported, tmp_path):
+def test_reference_holds_every_run(reported, pages, tmp_path):
     out = tmp_path / "reference"
     (out / "fabricated").mkdir(parents=True)
     (out / "fabricated" / "notes.txt").write_text("mine")
@@ -151,7 +181,7 @@ def test_reference_holds_every_run(reported, tmp_path):
         "table1.csv", "table1.md", "metrics.csv", "per_class.csv", "crf_grid.csv", "training.csv", "provenance.json",
         "table3.csv", "table3.md", "bbox_seg_grid.csv", "label_quality.csv", "figures/alpha.png", "figures/figure4.jpg",
         "notes.txt", "figures/iou_vs_strong.png", "figures/qualitative.jpg", "figures/failures.jpg",
-        *(f"report/{name}.html" for name in (*PAGES, "own_page", "index")),
+        *(f"report/{name}.html" for name in (*pages, "own_page", "index")),
     }  # fmt: skip
     # Copied figures are the study's own.
     pd.testing.assert_frame_equal(pd.read_csv(target / "table1.csv"), read_table(reported.paths, "table1"))
@@ -162,13 +192,13 @@ def test_reference_holds_every_run(reported, tmp_path):
     assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) < 3_000_000
 
 
-def test_reference_of_an_unfinished_study(reported, tmp_path):
-    reported.paths.run("strong_1464", 0).per_class.unlink()
+def test_reference_of_an_unfinished_study(changed, tmp_path):
+    changed.paths.run("strong_1464", 0).per_class.unlink()
     with pytest.raises(WeaksegError, match=r"per_class.csv: no such file"):
-        collect_reference(reported.study, reported.paths, reported.config_dir, tmp_path / "reference")
-    (reported.paths.report / "index.html").unlink()
+        collect_reference(changed.study, changed.paths, changed.config_dir, tmp_path / "reference")
+    (changed.paths.report / "index.html").unlink()
     with pytest.raises(WeaksegError, match=r"index.html: no such page"):
-        collect_reference(reported.study, reported.paths, reported.config_dir, tmp_path / "reference")
+        collect_reference(changed.study, changed.paths, changed.config_dir, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 
 

@@ -1,49 +1,28 @@
-"""Readers of result files, image IOU, and the rule that chooses pictures."""
+"""Readers of result files, and the rule that chooses pictures."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from weakseg.data.prepare import held_out
+from report.tree import write_manifest
+from weakseg.data.dataset import open_data
 from weakseg.errors import WeaksegError
+from weakseg.labels import LabelSet
 from weakseg.report.crf import winners
-from weakseg.report.pictures import reference_run, representatives
+from weakseg.report.notes import conventions
+from weakseg.report.paper import PaperSetting
+from weakseg.report.pictures import choose_images, image_ious, reference_run, representatives
 from weakseg.report.results import (
     StudyResults,
-    choose_images,
-    image_iou,
-    image_ious,
+    data_counts,
     open_results,
     read_confusion,
     read_grids,
     read_logs,
     read_per_class,
 )
-
-LABELS = st.sampled_from([0, 1, 2, 20])
-
-
-def plain_iou(truth, prediction):
-    """The definition, label by label, over sets of pixels."""
-    pixels = [place for place in np.ndindex(truth.shape) if truth[place] != 255]
-    shares = []
-    for label in range(21):
-        true = {p for p in pixels if truth[p] == label}
-        given_ = {p for p in pixels if prediction[p] == label}
-        if true | given_:
-            shares.append(len(true & given_) / len(true | given_))
-    return 100 * sum(shares) / len(shares) if shares else float("nan")
-
-
-@given(
-    hnp.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 2, 20, 255])),
-    hnp.arrays(np.uint8, (4, 5), elements=LABELS),
-)
-def test_image_iou_is_its_definition(truth, prediction):
-    assert image_iou(truth, prediction) == pytest.approx(plain_iou(truth, prediction), nan_ok=True)
 
 
 @given(
@@ -85,7 +64,7 @@ def test_chosen_images_by_hand():
 def test_held_out_images_are_not_ranked(finished):
     ious = image_ious(finished, "em_adapt_weak", 0, crf=True)
     assert len(ious) == 11
-    assert not set(ious.index) & set(held_out(finished.paths.manifest))
+    assert not set(ious.index) & set(open_data(finished.paths.manifest).ids("held_out"))
     # The fabricated maps err by leaving out columns at the left, EM-Fixed more than EM-Adapt.
     worse = image_ious(finished, "em_fixed_weak", 0, crf=True)
     assert (worse["iou"] <= ious["iou"]).all()
@@ -128,7 +107,7 @@ def test_winners_on_the_border(finished):
 
 
 def test_representatives_are_those_with_most_labels(finished):
-    names = [row.id for row in representatives(finished)]
+    names = [row.id for row in representatives(finished, "table1")]
     assert names == ["em_fixed_weak", "em_adapt_weak", "em_fixed_semi_1464_9118", "strong_10582"]
     assert reference_run(finished)["experiment"] == "strong_10582"
 
@@ -141,9 +120,50 @@ def test_confusion_of_other_classes(finished, tmp_path):
     path = paths.run("strong_1464", 0).confusion(crf=True)
     path.parent.mkdir(parents=True)
     path.write_text("truth,a\na,1\n")
+    write_manifest(paths)
     with pytest.raises(WeaksegError, match="not a matrix of the 21 classes"):
         read_confusion(broken, "strong_1464", 0)
     assert read_confusion(finished, "strong_1464", 0).to_numpy().trace() == 21 * 91
+
+
+def test_labels_are_those_of_the_manifest(finished, tmp_path):
+    own = LabelSet.of_classes("pets", ["cat", "dog"])
+    paths = type(finished.paths)("fabricated", tmp_path)
+    write_manifest(paths, own, training=2, evaluation=3)
+    results = StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
+    assert results.labels == own
+    path = paths.run("strong_1464", 0).confusion(crf=True)
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(np.eye(3, dtype=int), own.names, own.names).to_csv(path, index_label="truth")
+    assert list(read_confusion(results, "strong_1464", 0)) == ["background", "cat", "dog"]
+    assert "the mean over 3 classes" in " ".join(conventions(results))
+    write_manifest(paths, {"names": 3})
+    broken = StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
+    with pytest.raises(WeaksegError, match=r"manifest.json: not a manifest .*run `weakseg data`"):
+        _ = broken.labels
+
+
+def test_counts_are_those_of_the_manifest(finished):
+    assert data_counts(finished) == {"pixel_labelled": 20, "training": 50, "evaluation": 12, "held_out": 1}
+
+
+def test_weak_images_are_called_by_what_they_carry(finished):
+    assert [finished.weak_word(table) for table in ("table1", "table3", "table2")] == ["weak", "boxes", "weak"]
+
+
+def test_paper_s_own_setting(finished, tmp_path):
+    setting = PaperSetting.read(finished.config_dir)
+    assert setting.alpha == {0.2: 72.6, 0.4: 71.8, 0.6: 68.8, 0.8: 65.6}
+    assert setting.crf_search is not None and setting.crf_search.size == 96
+    assert (setting.training.iterations, setting.training.batch) == (6000, 30)
+    (tmp_path / "paper.yaml").write_text("table1: []\n")
+    assert PaperSetting.read(tmp_path) == PaperSetting()
+    (tmp_path / "paper.yaml").write_text("alpha: {0.2: high}\n")
+    with pytest.raises(WeaksegError, match=r"paper.yaml: alpha.0.2: .*number"):
+        PaperSetting.read(tmp_path)
+    (tmp_path / "paper.yaml").write_text("- 1\n")
+    with pytest.raises(WeaksegError, match=r"paper.yaml: not a mapping"):
+        PaperSetting.read(tmp_path)
 
 
 def test_study_by_name(finished):

@@ -6,17 +6,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from fabricate import write_voc, write_voc_boxes
+from fabricate import prepare, write_voc, write_voc_boxes
 from safetensors.numpy import save_file
 
-from weakseg.annotations.bbox_rect import write_bbox_rect
-from weakseg.annotations.boxes import write_boxes
-from weakseg.config import Study, load_study, study_experiments
-from weakseg.data.prepare import prepare_data
-from weakseg.data.splits import strong_and_weak
-from weakseg.data.voc import VocFolder, write_index_png
-from weakseg.evaluate.label_quality import measure_labels
-from weakseg.labels import CLASSES, IGNORE
+from weakseg.annotations.bbox_rect_maps import write_bbox_rect
+from weakseg.annotations.label_quality import measure_labels
+from weakseg.config import load_sheet, load_study, study_experiments
+from weakseg.data.dataset import ROLES, open_data
+from weakseg.data.images import read_index_png, write_index_png
+from weakseg.data.splits import images_of_streams
+from weakseg.labels import IGNORE, VOC, LabelSet
 from weakseg.paths import StudyPaths
 from weakseg.report.results import StudyResults
 
@@ -33,7 +32,7 @@ STUDY = {
 }
 
 SHARE_WRONG = {"em_fixed_weak": 0.6, "em_adapt_weak": 0.4}
-"""Share of a label map's columns that are background by mistake, by experiment; .1 for the others."""
+"""Share of a label map's columns that are background by mistake, by experiment; 0.1 for the others."""
 
 IOU = {
     "em_fixed_weak": 20.0, "em_fixed_weak_largefov": 18.0, "em_adapt_weak": 30.0, "em_adapt_weak_largefov": 28.0,
@@ -54,59 +53,79 @@ def make_config(folder: Path, project: Path, **changes) -> Path:
     return folder
 
 
-def make_tree(root: Path, project: Path, **changes) -> StudyResults:
-    """A finished study below `root`: data, manifest, and every file that a run writes."""
-    voc = write_voc_boxes(write_voc(root / "voc", train=20, train_aug=50, val=12))
+def make_tree(root: Path, project: Path, voc: Path | None = None, **changes) -> StudyResults:
+    """A finished study below `root`: data, manifest, annotation, and every file that a run writes."""
+    voc = voc or write_voc_boxes(write_voc(root / "voc", train=20, train_aug=50, val=12))
     dataset = {**STUDY["dataset"], "path": str(voc)}
     config = make_config(root / "config", project, **{"dataset": dataset, **changes})
     study = load_study("fabricated", config)
-    paths = StudyPaths(study.name, root / "results")
-    prepare_data(study, paths)
-    results = StudyResults(study, study_experiments(study, config), paths, config)
-    folder = VocFolder(voc)
-    truth = {image_id: folder.labels(image_id) for image_id in folder.ids("val")}
+    experiments = study_experiments(study, config)
+    paths = prepare(study, root / "results", experiments)
+    results = StudyResults(study, experiments, paths, config)
+    data = open_data(paths.manifest)
+    truth = {image_id: data.pixel_labels(image_id) for image_id in data.ids("evaluation")}
     for row, seed, _ in results.runs():
-        write_run(study, paths, row, seed, truth)
+        write_run(results, row, seed, truth)
     if any(row.weak_annotation == "box" for row in results.experiments):
         write_boxes_tree(results)
     return results
 
 
+def write_manifest(paths: StudyPaths, labels=VOC, **counts: int) -> None:
+    """A manifest of no folder, with the label set (or what stands for one) and counts given."""
+    facts = labels.to_json() if isinstance(labels, LabelSet) else labels
+    lists = {role: ["x"] for role in ROLES}
+    manifest = {
+        "reader": "voc", "root": "x", "tag_file": None, "labels": facts, "lists": lists,
+        "counts": {**dict.fromkeys(ROLES, 1), **counts}, "pixel_labelled_training": counts.get("training", 1),
+    }  # fmt: skip
+    paths.manifest.parent.mkdir(parents=True, exist_ok=True)
+    paths.manifest.write_text(json.dumps(manifest))
+
+
 def write_boxes_tree(results: StudyResults) -> None:
     """Boxes, the maps of both methods (Bbox-Seg's those of the truth), the search, and the E-step's maps."""
-    paths, folder = results.paths, VocFolder(str(results.study.dataset.path))
-    write_boxes(paths.manifest, paths.boxes)
+    paths, data = results.paths, open_data(results.paths.manifest)
     write_bbox_rect(paths.manifest, paths.boxes, paths.box_maps("bbox_rect"))
-    for image_id in folder.ids("train_aug"):
-        labels = folder.labels(image_id)
-        write_index_png(paths.box_maps("bbox_seg") / f"{image_id}.png", np.where(labels == IGNORE, 0, labels))
+    for image_id in data.ids("training"):
+        known = data.has_pixel_labels(image_id)
+        labels = data.pixel_labels(image_id) if known else np.zeros(data.size(image_id), dtype=np.uint8)
+        seg = np.where(labels == IGNORE, 0, labels)
+        write_index_png(paths.box_maps("bbox_seg") / f"{image_id}.png", seg, data.labels)
     grid = [
         {"alpha": alpha, "w": w, "sigma_xy": 33.0, "sigma_rgb": 4.0, "w_pos": 15.0, "sigma_pos": 3.0, "stage": "coarse",
          "iou_foreground": 70 - 20 * alpha + w / 45, "iou_objects": 80 - 20 * alpha, "images": 1}
         for alpha in (0.2, 0.4, 0.6, 0.8) for w in (41.0, 45.0)
     ]  # fmt: skip
     pd.DataFrame(grid).to_csv(paths.bbox_seg_grid, index=False)
-    row = next(row for row in results.experiments if row.watched)
-    run = paths.run(row.id, 0)
-    shown = folder.ids("train")[:2]
+    assert results.estep_run is not None
+    run = paths.run(*results.estep_run)
+    shown = data.ids("training")[:2]
     moments = ("start", "middle", "end")
-    cells = {f"{moment}/{i}": np.ascontiguousarray(folder.labels(i)[::8, ::8] % 4) for moment in moments for i in shown}
+    cells = {f"{moment}/{i}": np.ascontiguousarray(_rect(paths, i)[::8, ::8] % 4) for moment in moments for i in shown}
     save_file(cells, run.estep_maps)
-    confusion = pd.DataFrame(np.eye(21, dtype=int) * 50 + 1, columns=list(CLASSES))
-    frames = [confusion.assign(moment=m, iteration=n, images=10, truth=list(CLASSES)) for n, m in enumerate(moments)]
+    confusion = pd.DataFrame(np.eye(len(VOC), dtype=int) * 50 + 1, columns=list(VOC.names))
+    frames = [confusion.assign(moment=m, iteration=n, images=10, truth=list(VOC.names)) for n, m in enumerate(moments)]
     pd.concat(frames).to_csv(run.estep_confusion, index=False)
     measure_labels(results.study, paths, run)
 
 
-def write_run(study: Study, paths: StudyPaths, row, seed: int, truth: dict[str, np.ndarray]) -> None:
+def _rect(paths: StudyPaths, image_id: str) -> np.ndarray:
+    return read_index_png(paths.box_maps("bbox_rect") / f"{image_id}.png", VOC)
+
+
+def write_run(results: StudyResults, row, seed: int, truth: dict[str, np.ndarray]) -> None:
     """The files of one run."""
+    study, paths, config_dir = results.study, results.paths, results.config_dir
     run = paths.run(row.id, seed)
     iou = IOU[row.id] + seed
     run.root.mkdir(parents=True)
     rng = np.random.default_rng(seed)
-    folder = VocFolder(str(study.dataset.path))
-    used = strong_and_weak(folder.ids("train"), folder.ids("train_aug"), strong=row.strong, weak=row.weak)
-    counts = {"strong": len(used[0]), "weak": len(used[1])}
+    data, paper = open_data(paths.manifest), load_sheet(config_dir).lists
+    used = images_of_streams(row, data.ids("pixel_labelled"), data.ids("training"), counts=study.counts, paper=paper)
+    counts = {"strong": 0, "weak": 0}
+    for stream, ids in zip(row.streams, used, strict=True):
+        counts["strong" if stream.annotation == "strong" else "weak"] += len(ids)
     run.metrics.write_text(
         json.dumps(
             {
@@ -149,7 +168,7 @@ def write_run(study: Study, paths: StudyPaths, row, seed: int, truth: dict[str, 
     classes = np.clip(iou + np.arange(21) - 10, 0, 100)
     pd.DataFrame(
         {
-            "class": list(CLASSES),
+            "class": list(VOC.names),
             "iou_dcnn": classes - 3,
             "iou_dcnn_untuned_val": classes - 3,
             "iou_crf": classes,
@@ -157,11 +176,11 @@ def write_run(study: Study, paths: StudyPaths, row, seed: int, truth: dict[str, 
             "images": np.arange(21) + 1,
         }
     ).to_csv(run.per_class, index=False)
-    matrix = pd.DataFrame(np.eye(21, dtype=int) * 90 + 1, index=list(CLASSES), columns=list(CLASSES))
+    matrix = pd.DataFrame(np.eye(21, dtype=int) * 90 + 1, index=list(VOC.names), columns=list(VOC.names))
     for crf in (True, False):
         matrix.to_csv(run.confusion(crf=crf), index_label="truth")
         for image_id, labels in truth.items():
             guess = np.where(labels == IGNORE, 0, labels).astype(np.uint8)
             share = SHARE_WRONG.get(row.id, 0.1) + (0 if crf else 0.05)
             guess[:, : round(share * guess.shape[1])] = 0
-            write_index_png(run.labels(crf=crf) / f"{image_id}.png", guess)
+            write_index_png(run.labels(crf=crf) / f"{image_id}.png", guess, data.labels)

@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-from weakseg.train.mstep import cross_entropy, mixed_loss
+from weakseg.errors import WeaksegError
+from weakseg.methods import Method, Shown
+from weakseg.methods.registry import NoConstants
+from weakseg.train.mstep import cross_entropy, joined_loss, teach
 
 
 def plain_cross_entropy(scores, labels):
@@ -33,12 +36,64 @@ def test_a_batch_of_void_has_zero_loss_and_zero_gradient():
     assert (scores.grad == 0).all()
 
 
-def test_halves_are_weighed_and_averaged_on_their_own():
-    scores = torch.randn(3, 4, 2, 2)
-    strong, weak = torch.randint(0, 4, (1, 2, 2)), torch.randint(0, 4, (2, 2, 2))
-    loss, first, second = mixed_loss(scores, strong, weak, 0.7)
-    assert first == pytest.approx(plain_cross_entropy(scores[:1], strong), rel=1e-5)
-    assert second == pytest.approx(plain_cross_entropy(scores[1:], weak), rel=1e-5)
-    assert float(loss) == pytest.approx(0.7 * first + 0.3 * second, rel=1e-5)
-    alone, only, absent = mixed_loss(scores[:1], strong, None, 0.7)
-    assert float(alone) == pytest.approx(first, rel=1e-5) and only == first and math.isnan(absent)
+def shown(**changes) -> Shown:
+    inside = torch.ones(2, 2, 3, dtype=torch.bool)
+    inside[0, 1] = False
+    nothing = {"present": None, "label_map": None, "inside": inside, "iteration": 0, "generator": torch.Generator()}
+    return Shown(**{**nothing, **changes})
+
+
+def test_the_batch_s_loss_is_the_plain_sum_of_weighted_losses():
+    losses = [torch.tensor(value, requires_grad=True) for value in (1.5, 0.25, 4.0)]
+    weights = [0.5, 0.3, 0.2]
+    joined = joined_loss(losses, weights)
+    joined.backward()
+    assert float(joined.detach()) == pytest.approx(0.5 * 1.5 + 0.3 * 0.25 + 0.2 * 4.0)
+    assert [float(loss.grad) for loss in losses] == pytest.approx(weights)
+    assert joined_loss(losses[:1], [0.7]) is losses[0]  # alone it counts whole
+
+
+def test_the_e_step_sees_scores_without_gradient_and_the_loss_sees_them_unbiased():
+    seen = []
+
+    def label_map(scores, given, constants):
+        seen.append(scores.requires_grad)
+        return (scores + torch.tensor([0.0, 9.0, 0.0])[None, :, None, None]).argmax(1)
+
+    method = Method("toy", annotation="image", estep=label_map)
+    scores = torch.randn(2, 3, 2, 3, requires_grad=True)
+    loss, labels = teach(method, scores, shown(), NoConstants())
+    assert seen == [False] and (labels == 1).all()
+    assert float(loss.detach()) == pytest.approx(plain_cross_entropy(scores.detach(), labels), rel=1e-5)
+    loss.backward()
+    assert (scores.grad != 0).all()
+
+
+@pytest.mark.parametrize("valid_cells_only", [False, True])
+def test_padding_counts_in_the_loss_of_an_e_step_unless_the_study_leaves_it_out(valid_cells_only):
+    method = Method("toy", annotation="image", estep=lambda scores, given, constants: scores.argmax(1))
+    scores, given = torch.randn(2, 3, 2, 3), shown(valid_cells_only=valid_cells_only)
+    _, labels = teach(method, scores, given, NoConstants())
+    assert ((labels == 255) == (~given.inside if valid_cells_only else torch.zeros_like(given.inside))).all()
+
+
+def test_a_method_s_own_loss_takes_the_place_of_cross_entropy():
+    method = Method("toy", annotation="image", loss=lambda scores, given, constants: scores.square().mean())
+    scores = torch.randn(2, 3, 2, 3)
+    loss, labels = teach(method, scores, shown(), NoConstants())
+    assert labels is None and float(loss) == pytest.approx(float(scores.square().mean()))
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        ({"estep": lambda scores, given, constants: scores.argmax(1)[:, :1]}, r"int64 \(2, 2, 3\), got .*\(2, 1, 3\)"),
+        ({"estep": lambda scores, given, constants: scores.argmax(1).int()}, r"got torch.int32"),
+        ({"loss": lambda scores, given, constants: scores.mean((1, 2, 3))}, r"shape \(2,\); it must be one number"),
+    ],
+    ids=["shape", "dtype", "loss"],
+)
+def test_a_result_of_the_wrong_shape_or_type_names_the_method(step, what):
+    method = Method("toy", annotation="image", **step)
+    with pytest.raises(WeaksegError, match=f"method toy: .*{what}"):
+        teach(method, torch.randn(2, 3, 2, 3), shown(), NoConstants())

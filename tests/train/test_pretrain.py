@@ -13,11 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from weakseg.config import Study
-from weakseg.data.prepare import prepare_data
+from weakseg.config.dataset import Dataset
 from weakseg.errors import WeaksegError
-from weakseg.labels import CLASSES
+from weakseg.labels import VOC, LabelSet
 from weakseg.model import build_model, load_initial_weights
 from weakseg.paths import StudyPaths
+from weakseg.scenes.write import write_scenes
 from weakseg.train import pretrain
 
 COLOURS = {"aeroplane": (200, 60, 60), "bicycle": (60, 190, 60), "bird": (60, 70, 210)}
@@ -43,7 +44,7 @@ def make_study(**network) -> Study:
 @pytest.fixture
 def paths(tmp_path: Path) -> StudyPaths:
     paths = StudyPaths("singles", tmp_path)
-    prepare_data(make_study(), paths)
+    write_scenes(paths.images, make_study().dataset.scenes)
     return paths
 
 
@@ -52,7 +53,7 @@ def write_discs(paths: StudyPaths, per_class: int) -> None:
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:32, :32]
     for name, colour in COLOURS.items():
-        folder = paths.root / "data" / "pretrain" / name
+        folder = paths.images / "pretrain" / name
         shutil.rmtree(folder)
         folder.mkdir()
         for index in range(per_class):
@@ -104,18 +105,25 @@ def test_twice_gives_the_same_bytes_and_fewer_images_than_a_batch_are_one(paths:
     assert left == {"trunk.safetensors", "pretrain_log.csv"}
 
 
-def test_labels_are_vocs(paths: StudyPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("names", [None, ["bird", "bicycle", "aeroplane"]], ids=["voc", "own"])
+def test_labels_are_the_study_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names) -> None:
+    labels = VOC if names is None else LabelSet.of_classes("own", names)
+    study = make_study()
+    if names is not None:
+        study = study.model_copy(update={"dataset": Dataset(**{**study.dataset.model_dump(), "labels": names})})
+    paths = StudyPaths("singles", tmp_path)
+    write_scenes(paths.images, study.dataset.scenes, labels)
     seen: set[int] = set()
     original = pretrain.functional.cross_entropy
 
-    def spy(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        seen.update(labels.tolist())
-        assert scores.shape == (len(labels), len(CLASSES))
-        return original(scores, labels)
+    def spy(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.update(targets.tolist())
+        assert scores.shape == (len(targets), len(labels))
+        return original(scores, targets)
 
     monkeypatch.setattr(pretrain.functional, "cross_entropy", spy)
-    pretrain.pretrain_trunk(make_study(), paths, epochs=1)
-    assert seen == {CLASSES.index(name) for name in COLOURS}
+    pretrain.pretrain_trunk(study, paths, epochs=1)
+    assert seen == {labels.index(name) for name in COLOURS}
 
 
 def test_augmented_images_are_moved_copies() -> None:
@@ -143,8 +151,8 @@ def test_what_cannot_be_pretrained_is_named(paths: StudyPaths, tmp_path: Path) -
         pretrain.pretrain_trunk(make_study(weights={"path": "/elsewhere/vgg.safetensors"}), paths)
     with pytest.raises(WeaksegError, match=r"singles.*below \{results\}"):
         pretrain.pretrain_trunk(make_study(weights=None), paths)
-    with pytest.raises(WeaksegError, match="weakseg data"):
+    with pytest.raises(WeaksegError, match="weakseg scenes"):
         pretrain.pretrain_trunk(make_study(), StudyPaths("nothing", tmp_path))
-    shutil.rmtree(paths.root / "data" / "pretrain")
+    shutil.rmtree(paths.images / "pretrain")
     with pytest.raises(WeaksegError, match="no images"):
         pretrain.pretrain_trunk(make_study(), paths)

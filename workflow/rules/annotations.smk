@@ -1,9 +1,13 @@
 rule annotate:
-    """Image-level labels of the training images, from their pixel labels."""
+    """Image-level labels of training images and their crops, and boxes: all that training reads of weak images."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
     output:
         labels=FILES.image_labels,
+        crop_labels=FILES.crop_labels,
+        boxes=FILES.boxes,
     log:
         LOGS / "annotate.log",
     benchmark:
@@ -13,40 +17,21 @@ rule annotate:
         mem_mb=2000,
         runtime=30,
     params:
+        attempt=last_attempt(LOGS / "annotate.log"),
         options=study_options,
-        decides=decides_annotation,
+        decides=decided_by(decides.annotation),
     message:
-        "{wildcards.study}: image-level labels"
+        "{wildcards.study}: image-level labels and boxes"
     shell:
-        "weakseg annotate {params.options} --threads {threads} --log {log}"
-
-
-rule extract_boxes:
-    """Boxes of the training and the held-out images: from instance masks, else from XML annotations."""
-    input:
-        manifest=FILES.manifest,
-    output:
-        boxes=FILES.boxes,
-    log:
-        LOGS / "extract_boxes.log",
-    benchmark:
-        BENCHMARKS / "extract_boxes.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    params:
-        options=study_options,
-        decides=decides_annotation,
-    message:
-        "{wildcards.study}: boxes"
-    shell:
-        "weakseg boxes {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg annotate {params.options} --threads {threads} --log {log:q}"
 
 
 rule bbox_rect:
     """Label maps of Bbox-Rect: boxes painted from large to small."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
         boxes=FILES.boxes,
     output:
@@ -60,17 +45,20 @@ rule bbox_rect:
         mem_mb=2000,
         runtime=60,
     params:
+        attempt=last_attempt(LOGS / "bbox_rect.log"),
         options=study_options,
-        decides=decides_annotation,
     message:
         "{wildcards.study}: label maps of Bbox-Rect"
     shell:
-        "weakseg bbox-rect {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg bbox-rect {params.options} --threads {threads} --log {log:q}"
 
 
 rule tune_boxes:
     """Bbox-Seg's alpha and CRF parameters by search on the held-out images; every set tried is kept."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
         boxes=FILES.boxes,
     output:
@@ -85,17 +73,21 @@ rule tune_boxes:
         mem_mb=4000,
         runtime=360,
     params:
+        attempt=last_attempt(LOGS / "tune_boxes.log"),
         options=study_options,
-        decides=decides_boxes,
+        decides=decided_by(decides.bbox_seg_search),
     message:
         "{wildcards.study}: search for the parameters of Bbox-Seg"
     shell:
-        "weakseg tune-boxes {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg tune-boxes {params.options} --threads {threads} --log {log:q}"
 
 
 rule bbox_seg:
     """Label maps of Bbox-Seg, by the dense CRF. A stopped pass goes on from the folder in which maps gather."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
         boxes=FILES.boxes,
         params=FILES.bbox_seg_params,
@@ -110,21 +102,24 @@ rule bbox_seg:
         mem_mb=4000,
         runtime=720,
     params:
+        attempt=last_attempt(LOGS / "bbox_seg.log"),
         options=study_options,
-        decides=decides_annotation,
     message:
         "{wildcards.study}: label maps of Bbox-Seg"
     shell:
-        "weakseg bbox-seg {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg bbox-seg {params.options} --threads {threads} --log {log:q}"
 
 
 rule label_quality:
     """IOU of the training labels of each box method against the truth."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
         bbox_rect=FILES.box_maps("bbox_rect"),
         bbox_seg=FILES.box_maps("bbox_seg"),
-        estep=watched_confusion,
+        estep=shown_confusion,
     output:
         quality=FILES.label_quality,
     log:
@@ -136,9 +131,11 @@ rule label_quality:
         mem_mb=2000,
         runtime=60,
     params:
+        attempt=last_attempt(LOGS / "label_quality.log"),
         options=study_options,
-        decides=decides_quality,
+        decides=decided_by(decides.label_quality),
     message:
         "{wildcards.study}: quality of the training labels"
     shell:
-        "weakseg label-quality {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg label-quality {params.options} --threads {threads} --log {log:q}"

@@ -1,56 +1,83 @@
 """What the rules share: the settings of `--config`, the study sheets, file names, input and parameter functions."""
 
 import functools
-import json
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from weakseg import decides
 from weakseg.config import (
     DATA_ROOT_VARIABLE,
     config_hash,
-    load_experiments,
     load_paper,
+    load_sheet,
     load_study,
     resolve_path,
+    shown_run,
     study_experiments,
+    study_path,
     study_tables,
-    watched_run,
 )
+from weakseg.config.reading import read_yaml
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
-from weakseg.report.pages import pages_of
+from weakseg.report.pages import SMALL_FILES, files_read, read_pages, shown_pages
 
-NOTEBOOKS = "notebooks"
-TEMPLATES = "src/weakseg/report"
+
+def own(name):
+    """A file or folder of this workflow, found from any working directory; relative where it lies below that one."""
+    path = Path(str(workflow.current_basedir.get_path_or_uri(secret_free=True))).parents[1] / name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+NOTEBOOKS = own("notebooks")
+TEMPLATES = own("src/weakseg/report")
+# Every rule's command begins with `attempt LOG BEFORE`. Snakemake formats the prefix, so that its braces are doubled.
+PREFIX = f'set -euo pipefail; attempt() {{ sh {shlex.quote(own("workflow/scripts/attempt.sh"))} "$@"; }}; '
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 SETTINGS = {
     "study": "demo",
     "results": "results",
-    "config_dir": "config",
+    "config_dir": own("config"),
     "data_root": None,
 }
 
 
 def read_settings(given):
-    """The settings of `--config`, with defaults; a misspelt one is refused."""
+    """The settings of `--config`, with defaults, as they were typed; a misspelt one is refused."""
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
         raise WorkflowError(
             f"--config: no setting named {', '.join(unknown)}; there are {', '.join(SETTINGS)}"
         )
-    return {**SETTINGS, **given}
+    # Snakemake reads 007 as the number 7, "runs #2" as "runs" and takes quotes away: the words themselves are names.
+    words = [word.partition("=") for word in sys.argv]
+    given = {**given, **{name: value or None for name, _, value in words if name in given}}
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise WorkflowError(
+                f"{name}: {value!r} is no text; write quotes around it in the file of settings"
+            )
+    settings = {**SETTINGS, **{name: value for name, value in given.items() if value is not None}}
+    if any(sign in settings["results"] for sign in "{}\n"):
+        raise WorkflowError(
+            f"--config results={settings['results']}: the name of a results folder can hold no braces or line breaks"
+        )
+    return settings
 
 
 def find_studies(config_dir, chosen):
     """Name -> what to call the study by (its name, or the path of a YAML file from elsewhere)."""
     names = {path.stem: path.stem for path in sorted(Path(config_dir, "studies").glob("*.yaml"))}
-    if str(chosen).endswith((".yaml", ".yml")):
+    if chosen.endswith((".yaml", ".yml")):
         name = load_study(chosen, config_dir).name
         if Path(chosen).resolve() != Path(config_dir, "studies", f"{name}.yaml").resolve():
-            names[name] = str(chosen)
+            names[name] = chosen
     elif chosen not in names:
         raise WorkflowError(
             f"--config study={chosen}: no such study in {config_dir}/studies; there are {', '.join(names)}. Name one of "
@@ -68,26 +95,41 @@ def attempt(function, *arguments):
 
 
 def use_environment(data_root):
-    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand the data root to every command."""
+    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand the data root to every command.
+
+    Of the user's own settings of Jupyter, IPython and matplotlib none reach a job: a page looks alike for everybody.
+    """
     os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     # A study starts Python a hundred times; where no bytecode is kept, it compiles its libraries each time, for seconds.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP"):
+        os.environ.pop(name, None)
+    jupyter = Path(".snakemake", "jupyter").resolve()
+    os.environ.update(
+        JUPYTER_NO_CONFIG="1",
+        JUPYTER_PREFER_ENV_PATH="1",
+        JUPYTER_CONFIG_DIR=str(jupyter / "config"),
+        JUPYTER_DATA_DIR=str(jupyter / "data"),
+        JUPYTER_RUNTIME_DIR=str(jupyter / "runtime"),
+        IPYTHONDIR=str(jupyter / "ipython"),
+        MPLBACKEND="Agg",
+        PYTHONUTF8="1",
+    )
     if data_root:
-        os.environ.update({DATA_ROOT_VARIABLE: str(data_root)})
+        os.environ.update({DATA_ROOT_VARIABLE: data_root})
 
 
 settings = read_settings(config)
-RESULTS, CONFIG_DIR = str(settings["results"]), str(settings["config_dir"])
+RESULTS, CONFIG_DIR = settings["results"], settings["config_dir"]
 use_environment(settings["data_root"])
 STUDIES = attempt(find_studies, CONFIG_DIR, settings["study"])
 STUDY = attempt(load_study, settings["study"], CONFIG_DIR)
 EXPERIMENTS = attempt(study_experiments, STUDY, CONFIG_DIR)
-ALL_EXPERIMENTS = [row.id for row in attempt(load_experiments, CONFIG_DIR)]
-WATCHED = [row.id for row in attempt(load_experiments, CONFIG_DIR) if row.watched]
-NOT_WATCHED = [name for name in ALL_EXPERIMENTS if name not in WATCHED]
+PAPER_LISTS = attempt(load_sheet, CONFIG_DIR).lists
+SHEET = {row.id: row for row in attempt(load_sheet, CONFIG_DIR).experiments}
 TABLES = study_tables(EXPERIMENTS)
-PAGES = sorted(path.stem for path in Path(NOTEBOOKS).glob("*.ipynb"))
-SHOWN_PAGES = pages_of(PAGES, EXPERIMENTS)
+PAGES = attempt(read_pages, NOTEBOOKS)
+SHOWN_PAGES = shown_pages(PAGES, STUDY, EXPERIMENTS)
 
 # File names with wildcards, and those of the configured study.
 FILES = StudyPaths("{study}", RESULTS)
@@ -103,11 +145,11 @@ def named_by(names):
 
 
 wildcard_constraints:
-    study="|".join(STUDIES),
-    experiment=named_by(ALL_EXPERIMENTS),
+    study=named_by(map(re.escape, STUDIES)),
+    experiment=named_by(SHEET),
     seed="[0-9]+",
-    split="train_aug|val",
-    table="table[1-6]",
+    role="training|evaluation",
+    table=named_by(study_tables(list(SHEET.values()))),
     page=named_by(PAGES),
 
 
@@ -117,6 +159,12 @@ def read_study(name):
     return attempt(load_study, STUDIES[name], CONFIG_DIR)
 
 
+@functools.cache
+def read_experiments(name):
+    """The rows of the experiment sheet that a study runs, read once."""
+    return attempt(study_experiments, read_study(name), CONFIG_DIR)
+
+
 def study_of(wildcards):
     """The typed study of a file."""
     return read_study(wildcards.study)
@@ -124,8 +172,7 @@ def study_of(wildcards):
 
 def experiment_of(wildcards):
     """The row of the experiment sheet of a file."""
-    rows = attempt(load_experiments, CONFIG_DIR)
-    return next(row for row in rows if row.id == wildcards.experiment)
+    return SHEET[wildcards.experiment]
 
 
 def files_of(wildcards):
@@ -135,7 +182,7 @@ def files_of(wildcards):
 
 def study_options(wildcards):
     """Options of `weakseg` that name the study and where its files are."""
-    return f"--study {STUDIES[wildcards.study]} --results {RESULTS} --config-dir {CONFIG_DIR}"
+    return shlex.join(["--study", STUDIES[wildcards.study], "--results", RESULTS, "--config-dir", CONFIG_DIR])
 
 
 def run_options(wildcards):
@@ -146,6 +193,21 @@ def run_options(wildcards):
 # Input functions: files that a study needs or not, by its configuration.
 
 
+@ancient
+def sheets(wildcards):
+    """The YAML files that every command reads; a job runs again for what they say, not for their date."""
+    names = ("experiments.yaml", "paper.yaml")
+    return [
+        study_path(STUDIES[wildcards.study], CONFIG_DIR),
+        *(Path(CONFIG_DIR, name) for name in names),
+    ]
+
+
+def generated(wildcards):
+    """The images of a study that generates them; those of others lie elsewhere, and their manifest tells what they hold."""
+    return [files_of(wildcards).images] if study_of(wildcards).dataset.source == "scenes" else []
+
+
 def initial_weights(wildcards):
     """The weights that a rule of the study makes; none where they are a user's file, known by its checksum."""
     weights = study_of(wildcards).network.weights
@@ -154,24 +216,23 @@ def initial_weights(wildcards):
     return [resolve_path(weights.path, data_root=".", results=files_of(wildcards).root)]
 
 
-def cached_maps(split):
-    """Input function: the maps of a list, where the trunk is frozen."""
+def feature_maps(role):
+    """Input function: the cached feature maps of a list, where the trunk is frozen."""
 
     def maps(wildcards):
-        return [files_of(wildcards).features(split)] if study_of(wildcards).network.freeze_trunk else []
+        return [files_of(wildcards).features(role)] if study_of(wildcards).network.freeze_trunk else []
 
     return maps
 
 
-def maps_from_boxes(wildcards):
-    """The folder of label maps that a run with boxes is trained with, and the boxes; nothing for other runs."""
-    files, row = files_of(wildcards), experiment_of(wildcards)
-    return [files.box_maps(row.box_maps), files.boxes] if row.box_maps else []
+def label_maps(wildcards):
+    """The folders of label maps made from boxes that a run is trained with."""
+    return [files_of(wildcards).box_maps(name) for name in experiment_of(wildcards).label_maps]
 
 
 def experiments_of(wildcards):
     """The rows of the experiment sheet that a study runs."""
-    return attempt(study_experiments, study_of(wildcards), CONFIG_DIR)
+    return read_experiments(wildcards.study)
 
 
 def runs_of(wildcards, table=None):
@@ -181,15 +242,10 @@ def runs_of(wildcards, table=None):
     return [files.run(row.id, seed) for row in rows for seed in study.seeds_of(row.id)]
 
 
-def watched_runs(wildcards, name):
-    """A file of the run whose E-step is looked at, of its first seed; none where the study has no such run."""
-    run = watched_run(study_of(wildcards), experiments_of(wildcards))
-    return [getattr(files_of(wildcards).run(*run), name)] if run else []
-
-
-def watched_confusion(wildcards):
-    """What the E-step's labels of that run were, against the truth."""
-    return watched_runs(wildcards, "estep_confusion")
+def shown_confusion(wildcards):
+    """What the labels of the run whose E-step is shown were, against the truth; none where there is no such run."""
+    run = shown_run(study_of(wildcards), experiments_of(wildcards))
+    return [files_of(wildcards).run(*run).estep_confusion] if run else []
 
 
 def table_input(wildcards):
@@ -197,45 +253,34 @@ def table_input(wildcards):
     return [run.metrics for run in runs_of(wildcards, wildcards.table)]
 
 
-def box_input(wildcards):
-    """What the pages on boxes read; nothing where a study trains with none."""
-    files = files_of(wildcards)
-    if not any(row.weak_annotation == "box" for row in experiments_of(wildcards)):
-        return []
-    maps = [files.box_maps(method) for method in ("bbox_rect", "bbox_seg")]
-    return [files.boxes, files.bbox_seg_grid, files.bbox_seg_params, files.label_quality, *maps]
-
-
-def all_input(wildcards):
-    """The tables, the small files of every run, and those on boxes."""
-    tables = [files_of(wildcards).table(name) for name in study_tables(experiments_of(wildcards))]
-    small = [
-        path
-        for run in runs_of(wildcards)
-        for path in (run.metrics, run.per_class, run.crf_grid, run.train_log)
-    ]
-    return tables + small + box_input(wildcards)
+def files_named(wildcards, names):
+    """The files of a study that the report names like this."""
+    return files_read(names, study_of(wildcards), experiments_of(wildcards), files_of(wildcards))
 
 
 def page_input(wildcards):
-    """What the notebook of a page reads."""
-    if wildcards.page == "boxes":
-        return box_input(wildcards)
-    if wildcards.page == "figure4":
-        return [*box_input(wildcards), *watched_runs(wildcards, "estep_maps")]
-    return all_input(wildcards)
+    """What the notebook of a page says that it reads."""
+    return files_named(wildcards, PAGES[wildcards.page].reads)
 
 
 def index_input(wildcards):
     """The tables and runs, and the pages that the index links to."""
     folder = files_of(wildcards).report
-    pages = pages_of(PAGES, experiments_of(wildcards))
-    return all_input(wildcards) + [folder / f"{page}.html" for page in pages]
+    pages = shown_pages(PAGES, study_of(wildcards), experiments_of(wildcards))
+    notebooks = [folder / "notebooks" / f"{page}.ipynb" for page in pages]
+    configs = [run.config for run in runs_of(wildcards)]
+    return (
+        files_named(wildcards, SMALL_FILES)
+        + configs
+        + notebooks
+        + [folder / f"{page}.html" for page in pages]
+    )
 
 
 def notebook_parameters(wildcards):
     """Parameters of the notebooks, as options of papermill."""
-    return f"-p study {STUDIES[wildcards.study]} -p results {RESULTS} -p config_dir {CONFIG_DIR}"
+    values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}
+    return shlex.join(word for name, value in values.items() for word in ("-r", name, value))
 
 
 def run_threads(wildcards):
@@ -243,102 +288,61 @@ def run_threads(wildcards):
     return 1 if study_of(wildcards).dataset.source == "scenes" else 2
 
 
-# Parameters that decide a result. A job runs again when their values change, and only then. Neither the date of a YAML
-# file nor a key that the job does not read counts.
-
-# What training reads but its result does not depend on, and what it reads of an experiment.
-UNDECIDING = {"checkpoint_iterations", "estep_pictures_every"}
-DECIDING = {"strong", "weak", "weak_annotation", "estep", "fov"}
-
-# The constants that each E-step reads; maps that are made before training have none.
-BIASES = {"bg_bias", "fg_bias", "valid_cells_only"}
-PORTIONS = {"bg_portion", "fg_portion", "rounds", "valid_cells_only"}
-BOX_BIASES = {"box_bg_bias", "box_fg_bias", "valid_cells_only"}
-CONSTANTS = {
-    "none": set(),
-    "em_fixed": BIASES,
-    "em_adapt": PORTIONS,
-    "bbox_rect": set(),
-    "bbox_seg": set(),
-    "bbox_em_fixed": BOX_BIASES,
-}
+def loader_processes(wildcards, threads):
+    """Processes that make a training's mini-batches: the cores that the network's own thread leaves."""
+    return threads - 1
 
 
-def images_of(study):
-    """The part of the configuration that decides which images there are."""
-    return study.dataset.model_dump(mode="json", exclude={"name"})
+def last_attempt(log):
+    """Parameter function: the name of the job's last attempt, if that failed or was killed.
+
+    Snakemake takes the outputs of a failed job away. What was made of them is still there, and next time it would not
+    ask for them; by this parameter the job is no longer the one that its record tells of. See attempt.sh.
+    """
+
+    def last(wildcards):
+        unfinished = Path(str(log).format(**wildcards) + ".unfinished")
+        return unfinished.read_text(encoding="utf-8").strip() if unfinished.is_file() else "none"
+
+    return last
+
+
+# Parameters that decide a result, by `weakseg.decides`. A job runs again when their values change, and only then. Neither
+# the date of a YAML file nor a key that the job does not read counts.
+
+
+def decided_by(part):
+    """Parameter function: hash of what a function of `weakseg.decides` says of the study."""
+
+    def hashed(wildcards):
+        return sha256_json(part(study_of(wildcards)))
+
+    return hashed
 
 
 def decides_data(wildcards):
-    """The data set and the folder it is read from, as configured now or, where no data root is, as last used."""
-    study, manifest = study_of(wildcards), files_of(wildcards).manifest
-    folder = study.dataset.path
-    if folder is not None:
-        try:
-            folder = resolve_path(folder).resolve()
-        except WeaksegError:
-            if manifest.is_file():
-                folder = Path(json.loads(manifest.read_text(encoding="utf-8"))["root"]).resolve()
-    return sha256_json([study.dataset.model_dump(mode="json"), str(folder)])
-
-
-def decides_annotation(wildcards):
-    """The images."""
-    return sha256_json(images_of(study_of(wildcards)))
-
-
-def decides_maps(wildcards):
-    """The images, the trunk and its input."""
-    study = study_of(wildcards)
-    fields = {"trunk", "output_stride", "weights", "image_scale"}
-    return sha256_json([images_of(study), study.network.model_dump(mode="json", include=fields)])
-
-
-def watched_settings(study):
-    """What decides at which images the watched run is looked at."""
-    return [study.report.box_images, study.boxes.quality_images if study.boxes else None]
+    """What the study says of its data set, and the files of the folder it is read from."""
+    return sha256_json(attempt(decides.data, study_of(wildcards), PAPER_LISTS, files_of(wildcards)))
 
 
 def decides_training(wildcards):
-    """The images, and network, solver, E-step and sampling of a run."""
-    study, row = study_of(wildcards), experiment_of(wildcards)
-    parts = [
-        images_of(study),
-        config_hash(study.network, study.sampling),
-        study.solver_of(row).model_dump(mode="json", exclude=UNDECIDING),
-        row.model_dump(mode="json", include=DECIDING),
-        study.estep.model_dump(mode="json", include=CONSTANTS[row.estep]),
-        watched_settings(study) if row.watched else None,
-    ]
-    return sha256_json(parts)
+    """Network, solver, sampling, streams and the constants of their methods."""
+    return sha256_json(decides.training(study_of(wildcards), experiment_of(wildcards)))
 
 
-def decides_boxes(wildcards):
-    """The images, and the search for Bbox-Seg's parameters."""
-    study = study_of(wildcards)
-    decides = study.boxes.model_dump(mode="json", exclude={"quality_images"}) if study.boxes else None
-    return sha256_json([images_of(study), decides])
-
-
-def decides_quality(wildcards):
-    """Which images are compared, and where their score cells are."""
-    study = study_of(wildcards)
-    count = study.boxes.quality_images if study.boxes else None
-    return sha256_json([count, study.network.image_scale, study.network.output_stride])
-
-
-def decides_crf(wildcards):
-    """The CRF's search."""
-    return config_hash(study_of(wildcards).crf)
+def decides_estep_maps(wildcards):
+    """The images of which E-step maps are drawn, and the constants of the method."""
+    return sha256_json(decides.estep_maps(study_of(wildcards), experiment_of(wildcards)))
 
 
 def decides_table(wildcards):
     """The lines of a table and the published figures beside them."""
-    rows = attempt(study_experiments, study_of(wildcards), CONFIG_DIR) + attempt(load_paper, CONFIG_DIR)
+    rows = experiments_of(wildcards) + attempt(load_paper, CONFIG_DIR)
     table = wildcards.table
     return config_hash(*(row for row in rows if table == row.table or table in getattr(row, "also", ())))
 
 
 def decides_pages(wildcards):
     """What the pages of the report print of the configuration."""
-    return config_hash(study_of(wildcards))
+    paper = attempt(read_yaml, Path(CONFIG_DIR, "paper.yaml"))
+    return sha256_json([config_hash(study_of(wildcards)), repr(paper)])

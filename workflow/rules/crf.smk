@@ -1,6 +1,8 @@
 rule tune_crf:
     """Parameters of the CRF by grid search on the held-out images; every combination tried is kept."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
         scores=RUN.scores,
     output:
@@ -15,9 +17,11 @@ rule tune_crf:
         mem_mb=4000,
         runtime=360,
     params:
+        attempt=last_attempt(LOGS / "tune_crf" / "{experiment}_seed{seed}.log"),
         options=run_options,
-        decides=decides_crf,
+        decides=decided_by(decides.crf_search),
     message:
         "{wildcards.study}: CRF search of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
-        "weakseg tune-crf {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg tune-crf {params.options} --threads {threads} --log {log:q}"

@@ -1,9 +1,12 @@
 rule score:
-    """Scores of val, stored once: what comes after needs neither the network nor a GPU."""
+    """Scores of the evaluation images, stored once: what comes after needs neither the network nor a GPU."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         model=RUN.model,
-        maps=cached_maps("val"),
+        features=feature_maps("evaluation"),
     output:
         scores=RUN.scores,
     log:
@@ -16,16 +19,20 @@ rule score:
         mem_mb=4000,
         runtime=60,
     params:
+        attempt=last_attempt(LOGS / "score" / "{experiment}_seed{seed}.log"),
         options=run_options,
     message:
         "{wildcards.study}: scores of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
-        "weakseg score {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg score {params.options} --threads {threads} --log {log:q}"
 
 
 rule evaluate:
-    """Mean IOU with and without the CRF, on val and on val without the held-out images."""
+    """Mean IOU with and without the CRF, on all evaluation images and on those that are not held out."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
         config=RUN.config,
         scores=RUN.scores,
@@ -46,8 +53,10 @@ rule evaluate:
         mem_mb=4000,
         runtime=120,
     params:
+        attempt=last_attempt(LOGS / "evaluate" / "{experiment}_seed{seed}.log"),
         options=run_options,
     message:
         "{wildcards.study}: evaluation of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
-        "weakseg evaluate {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg evaluate {params.options} --threads {threads} --log {log:q}"

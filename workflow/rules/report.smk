@@ -1,6 +1,7 @@
 rule table:
     """One table of the paper with this study's figures beside the published ones."""
     input:
+        sheets,
         metrics=table_input,
     output:
         table=report(FILES.table("{table}"), caption="../report/table.rst", category="Tables"),
@@ -13,18 +14,22 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
+        attempt=last_attempt(LOGS / "table" / "{table}.log"),
         options=study_options,
         decides=decides_table,
     message:
         "{wildcards.study}: {wildcards.table}"
     shell:
-        "weakseg tables {params.options} --table {wildcards.table} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg tables {params.options} --table {wildcards.table} --log {log:q}"
 
 
 rule notebook:
     """Run the notebook of a page with the study's parameters; the executed copy is kept."""
     input:
-        notebook="notebooks/{page}.ipynb",
+        sheets,
+        generated,
+        notebook=f"{NOTEBOOKS}/{{page}}.ipynb",
         read=page_input,
     output:
         executed=FILES.report / "notebooks" / "{page}.ipynb",
@@ -32,24 +37,32 @@ rule notebook:
         LOGS / "notebook" / "{page}.log",
     benchmark:
         BENCHMARKS / "notebook" / "{page}.tsv"
+    # Two kernels that start at one moment can take the same ports.
+    retries: 1
     threads: 1
     resources:
         mem_mb=2000,
         runtime=20,
     params:
+        attempt=last_attempt(LOGS / "notebook" / "{page}.log"),
         parameters=notebook_parameters,
         decides=decides_pages,
     message:
         "{wildcards.study}: page {wildcards.page}"
     shell:
-        "papermill {input.notebook} {output.executed} {params.parameters} --no-progress-bar > {log} 2>&1"
+        "attempt {log:q} {params.attempt:q}"
+        " env MPLBACKEND=module://matplotlib_inline.backend_inline"
+        " papermill {input.notebook:q} {output.executed:q} {params.parameters} --kernel python3 --no-progress-bar"
+        " > {log:q} 2>&1"
 
 
 rule page:
     """The page as HTML, code cells left out."""
     input:
         executed=FILES.report / "notebooks" / "{page}.ipynb",
-        template=f"{TEMPLATES}/page/index.html.j2",
+        template=f"{TEMPLATES}/page/notebook.html.j2",
+        head=f"{TEMPLATES}/page/head.html.j2",
+        template_conf=f"{TEMPLATES}/page/conf.json",
         style=f"{TEMPLATES}/page/report.css",
     output:
         html=report(
@@ -66,19 +79,24 @@ rule page:
         mem_mb=1000,
         runtime=10,
     params:
+        attempt=last_attempt(LOGS / "page" / "{page}.log"),
         folder=lambda wildcards, output: Path(output.html).parent,
-        template=f"--template page --TemplateExporter.extra_template_basedirs={TEMPLATES}",
+        templates=lambda wildcards, input: Path(input.template).parents[1],
     message:
         "{wildcards.study}: {wildcards.page}.html"
     shell:
-        "jupyter nbconvert {input.executed} --to html --no-input {params.template} --output-dir {params.folder}"
-        " --output {wildcards.page}.html > {log} 2>&1"
+        "attempt {log:q} {params.attempt:q}"
+        " jupyter nbconvert {input.executed:q} --to html --no-input --template page --template-file notebook.html.j2"
+        " --TemplateExporter.extra_template_basedirs={params.templates:q}"
+        " --output-dir {params.folder:q} --output {wildcards.page}.html > {log:q} 2>&1"
 
 
 rule index:
     """The page that links to all others."""
     input:
+        sheets,
         index_input,
+        templates=[f"{TEMPLATES}/page/{part}.html.j2" for part in ("study", "base", "head", "macros")],
         style=f"{TEMPLATES}/page/report.css",
     output:
         html=report(
@@ -95,9 +113,10 @@ rule index:
         mem_mb=1000,
         runtime=10,
     params:
+        attempt=last_attempt(LOGS / "index.log"),
         options=study_options,
         decides=decides_pages,
     message:
         "{wildcards.study}: index of the report"
     shell:
-        "weakseg index {params.options} --log {log}"
+        "attempt {log:q} {params.attempt:q}" " weakseg index {params.options} --log {log:q}"

@@ -1,7 +1,8 @@
 rule pretrain:
     """Pre-train the trunk on generated single-object images, for studies whose weights lie in their results."""
     input:
-        manifest=FILES.manifest,
+        sheets,
+        generated,
     output:
         weights=FILES.pretrained,
     log:
@@ -10,81 +11,119 @@ rule pretrain:
         BENCHMARKS / "pretrain.tsv"
     threads: 2
     resources:
-        gpu=1,
         mem_mb=3000,
         runtime=60,
     params:
+        attempt=last_attempt(LOGS / "pretrain.log"),
         options=study_options,
-        decides=decides_maps,
+        decides=decided_by(decides.features),
     message:
         "{wildcards.study}: pre-training of the trunk"
     shell:
-        "weakseg pretrain {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg pretrain {params.options} --threads {threads} --log {log:q}"
 
 
 rule features:
-    """Maps of a frozen trunk, computed once for all runs of a study."""
+    """Feature maps of a frozen trunk, computed once for all runs of a study."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         weights=initial_weights,
     output:
-        maps=FILES.features("{split}"),
+        maps=FILES.features("{role}"),
     log:
-        LOGS / "features_{split}.log",
+        LOGS / "features_{role}.log",
     benchmark:
-        BENCHMARKS / "features_{split}.tsv"
+        BENCHMARKS / "features_{role}.tsv"
     threads: 2
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=120,
     params:
+        attempt=last_attempt(LOGS / "features_{role}.log"),
         options=study_options,
-        decides=decides_maps,
+        decides=decided_by(decides.features),
     message:
-        "{wildcards.study}: maps of the frozen trunk, list {wildcards.split}"
+        "{wildcards.study}: feature maps of the frozen trunk, {wildcards.role}"
     shell:
-        "weakseg features {params.options} --split {wildcards.split} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg features {params.options} --role {wildcards.role} --threads {threads} --log {log:q}"
 
 
 rule train:
     """One run. Its resume states lie in `resume/` beside the output and are none, so that a stopped run goes on."""
     input:
+        sheets,
+        generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         labels=FILES.image_labels,
+        crop_labels=FILES.crop_labels,
         weights=initial_weights,
-        maps=cached_maps("train_aug"),
-        boxes=maps_from_boxes,
+        features=feature_maps("training"),
+        label_maps=label_maps,
     output:
         model=RUN.model,
         train_log=RUN.train_log,
         config=RUN.config,
+        snapshots=directory(RUN.snapshots),
     log:
         LOGS / "train" / "{experiment}_seed{seed}.log",
     benchmark:
         BENCHMARKS / "train" / "{experiment}_seed{seed}.tsv"
-    wildcard_constraints:
-        experiment=named_by(NOT_WATCHED),
     threads: run_threads
     resources:
         gpu=1,
         mem_mb=6000,
         runtime=720,
     params:
+        attempt=last_attempt(LOGS / "train" / "{experiment}_seed{seed}.log"),
         options=run_options,
+        workers=loader_processes,
         decides=decides_training,
     message:
         "{wildcards.study}: training of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
-        "weakseg train {params.options} --threads {threads} --log {log}"
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg train {params.options} --threads {threads} --workers {params.workers} --log {log:q}"
 
 
-use rule train as train_watched with:
+rule estep_maps:
+    """E-step maps of whole training images, drawn from the snapshots of a run."""
+    input:
+        sheets,
+        generated,
+        manifest=FILES.manifest,
+        contents=FILES.contents,
+        labels=FILES.image_labels,
+        crop_labels=FILES.crop_labels,
+        boxes=FILES.boxes,
+        weights=initial_weights,
+        features=feature_maps("training"),
+        label_maps=label_maps,
+        snapshots=RUN.snapshots,
     output:
-        model=RUN.model,
-        train_log=RUN.train_log,
-        config=RUN.config,
-        estep_maps=RUN.estep_maps,
-        estep_confusion=RUN.estep_confusion,
-    wildcard_constraints:
-        experiment=named_by(WATCHED),
+        maps=RUN.estep_maps,
+        confusion=RUN.estep_confusion,
+    log:
+        LOGS / "estep_maps" / "{experiment}_seed{seed}.log",
+    benchmark:
+        BENCHMARKS / "estep_maps" / "{experiment}_seed{seed}.tsv"
+    threads: run_threads
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        attempt=last_attempt(LOGS / "estep_maps" / "{experiment}_seed{seed}.log"),
+        options=run_options,
+        decides=decides_estep_maps,
+    message:
+        "{wildcards.study}: E-step maps of {wildcards.experiment}, seed {wildcards.seed}"
+    shell:
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg estep-maps {params.options} --threads {threads} --log {log:q}"

@@ -14,12 +14,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from weakseg.config import Strict
-from weakseg.data.splits import held_out_ids
+from weakseg.data.images import write_index_png
 from weakseg.data.transfer import cache_folder, cache_writing, fetch, locked
-from weakseg.data.voc import write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json, atomic_write_text, fresh_folder, sha256_json
+from weakseg.labels import VOC
+from weakseg.strict import Strict
 
 LAYOUT = 1
 """Counted up when `join_voc_and_sbd` writes something else from the same archives."""
@@ -141,7 +141,6 @@ def join_voc_and_sbd(voc_tar: Path, sbd_tar: Path, root: Path, expected: dict[st
         "trainval": sorted({*train, *val}),
         "train_aug": train_aug,
         "trainval_aug": sorted({*train_aug, *val}),
-        "crf_val": held_out_ids(val),
     }
     for name, length in expected.items():
         if len(lists[name]) != length:
@@ -171,7 +170,7 @@ def _unpack_sbd(path: Path, root: Path) -> set[str]:
             labels = loadmat(io.BytesIO(content))[variable]["Segmentation"][0, 0]
         except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
             raise WeaksegError(f"{path}: {match.group(0)} holds no {variable}.Segmentation ({error})") from error
-        write_index_png(folder / f"{image_id}.png", np.asarray(labels, dtype=np.uint8))
+        write_index_png(folder / f"{image_id}.png", np.asarray(labels, dtype=np.uint8), VOC)
         if kind == "cls":
             ids.add(image_id)
     if not ids:

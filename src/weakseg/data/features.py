@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weakseg.config import Network
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path
+from weakseg.memory import free_memory
 
 _DTYPES = {"U8": np.uint8, "F16": np.float16}
 
@@ -56,6 +58,22 @@ class FeatureCache:
         self.ids: list[str] = list(self.metadata["sizes"])
         self.step: float | None = self.metadata["step"]
 
+    def check(self, network: Network, weights_sha256: str | None, photos_sha256: str) -> None:
+        """Raise WeaksegError unless the maps are those that a network's trunk gives of certain photos.
+
+        Args:
+            network: names trunk, stride and scale.
+            weights_sha256: hash of the trunk's weights file.
+            photos_sha256: hash of the photos (`Contents.digest`).
+        """
+        wanted = cache_facts(network, weights_sha256, photos_sha256)
+        for name, value in wanted.items():
+            if self.metadata.get(name) != value:
+                raise WeaksegError(
+                    f"{self.path}: made with {name} {self.metadata.get(name)}, the study has {value}; run `weakseg "
+                    "features` again"
+                )
+
     def raw(self, image_id: str) -> np.ndarray:
         """The stored map (h, w, C), read-only, uint8 or float16."""
         try:
@@ -82,13 +100,15 @@ class FeatureCache:
         return height, width
 
 
-def free_memory() -> int:
-    """Bytes of memory that can be had now; 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 0
+def cache_facts(network: Network, weights_sha256: str | None, photos_sha256: str) -> dict[str, Any]:
+    """All that decides a cache's maps."""
+    return {
+        "trunk": network.trunk,
+        "output_stride": network.output_stride,
+        "image_scale": network.image_scale,
+        "weights_sha256": weights_sha256,
+        "photos_sha256": photos_sha256,
+    }
 
 
 def write_feature_cache(

@@ -1,63 +1,66 @@
-"""Making a study's data set ready: generate, check or download it, and write its manifest."""
+"""Making a study's data set ready: generate, find or download it, check it, and write its manifest."""
 
-import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from weakseg.config import Study, resolve_path
+from weakseg.config import Lists, Study, load_sheet, resolve_path
+from weakseg.data.contents import named_files, read_contents, read_facts, write_contents
 from weakseg.data.splits import held_out_ids
 from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json, sha256_json
-from weakseg.labels import CLASSES
+from weakseg.labels import BACKGROUND
 from weakseg.paths import StudyPaths
-
-LISTS = ("train", "train_aug", "val")
-"""Lists that every study needs; `crf_val` is made by rule where the folder has none."""
 
 
 def prepare_data(
     study: Study, paths: StudyPaths, data_root: str | Path | None = None, config_dir: str | Path = "config"
 ) -> None:
-    """Generate, find or download the study's images, check them all, and write `data/manifest.json`.
+    """Generate, find or download the study's images, check what there is, and write `data/manifest.json`.
+
+    The manifest holds label set, lists and counts; `data/contents.json` beside it holds the hash of every file.
 
     Raises:
         WeaksegError: what is missing or wrong, by file.
     """
     root, source = _locate(study, paths, data_root, config_dir)
-    folder = VocFolder(root)
-    for name in LISTS:
-        if not folder.has_list(name):
-            raise WeaksegError(
-                f"{folder.list_path(name)}: no such list. A study needs train (images with pixel labels), train_aug "
-                "(all training images, those of train included) and val; write one image id a line"
-            )
-    if outside := sorted(set(folder.ids("train")) - set(folder.ids("train_aug"))):
+    labels = study.dataset.label_set()
+    tag_file = study.dataset.image_labels and resolve_path(study.dataset.image_labels, data_root=data_root)
+    folder = VocFolder(root, labels, tag_file=tag_file)
+    lists = _read_lists(folder, study.dataset.lists)
+    if "held_out" not in lists:
+        lists["held_out"] = held_out_ids(lists["evaluation"], load_sheet(config_dir).lists)
+    folder.lists = dict(lists)
+    everything = list(dict.fromkeys([*lists["training"], *lists["evaluation"]]))
+    present = _check_images(folder, everything, scored=set(lists["evaluation"]))
+    images_with = np.zeros(len(labels), dtype=int)
+    for image_id in lists["training"]:
+        images_with += present.get(image_id, np.zeros(len(labels), dtype=bool))
+    labelled = sum(image_id in present for image_id in lists["training"])
+    if labelled and not np.delete(images_with, BACKGROUND).any():
         raise WeaksegError(
-            f"{folder.list_path('train')}: {len(outside)} images are not in train_aug, {outside[0]} the first; "
-            "add them to train_aug"
+            f"{folder.mask_folder}: no class but the background occurs in the {labelled} masks of training images, so "
+            f"there is nothing to learn; are their values 1..{len(labels) - 1} for the classes and 255 for void?"
         )
-    present = folder.check(LISTS)
-    overlap = set(folder.ids("train_aug")) & set(folder.ids("val"))
-    if overlap:
-        raise WeaksegError(
-            f"{folder.list_path('val')}: {len(overlap)} images are also in train_aug, {min(overlap)} the first"
-        )
-    held_out = folder.ids("crf_val") if folder.has_list("crf_val") else held_out_ids(folder.ids("val"))
-    strays = sorted(set(held_out) - set(folder.ids("val")))
-    if strays:
-        raise WeaksegError(f"{folder.list_path('crf_val')}: image {strays[0]} is not in val")
-    by_class = np.sum([present[i] for i in folder.ids("train_aug")], axis=0)
+    known = read_contents(paths.contents).facts if paths.contents.is_file() else {}
+    names = list(study.dataset.lists.model_dump().values())
+    write_contents(paths.contents, read_facts(named_files(folder, everything, names), known))
     manifest: dict[str, Any] = {
         "name": study.dataset.name,
+        "reader": "voc",
         "root": str(root),
         "source": source,
-        "counts": {name: len(folder.ids(name)) for name in LISTS} | {"crf_val": len(held_out)},
-        "crf_val": sorted(held_out),
-        "class_images": {name: int(n) for name, n in zip(CLASSES, by_class, strict=True)},
-        "list_sha256": {name: sha256_json(folder.ids(name)) for name in LISTS},
+        "tag_file": None if tag_file is None else str(tag_file),
+        "labels": labels.to_json(),
+        "lists": lists,
+        "counts": {role: len(ids) for role, ids in lists.items()},
+        "list_sha256": {role: sha256_json(ids) for role, ids in lists.items()},
+        "pixel_labelled_training": labelled,
+        "class_images": labels.by_name(images_with.tolist()),
     }
     atomic_write_json(paths.manifest, manifest)
 
@@ -65,38 +68,74 @@ def prepare_data(
 def _locate(study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path) -> tuple[Path, str]:
     dataset = study.dataset
     if dataset.source == "path":
-        return resolve_path(str(dataset.path), data_root=data_root, results=paths.root), "configured folder"
+        return resolve_path(str(dataset.path), data_root=data_root, results=paths.root).absolute(), "configured folder"
     if dataset.source == "download":
         from weakseg.data.download import download_voc
 
-        return download_voc(paths.root / "data", Path(config_dir) / "datasets.yaml"), "downloaded"
-    from weakseg.data.scenes import write_scenes
-
+        return download_voc(paths.images, Path(config_dir) / "datasets.yaml"), "downloaded"
     assert dataset.scenes is not None  # the config refuses scenes without their sizes
-    return write_scenes(paths.root / "data", dataset.scenes), f"generated, seed {dataset.scenes.seed}"
+    root = paths.images / "voc"
+    if not root.is_dir():
+        raise WeaksegError(f"{root}: no such folder; run `weakseg scenes` first")
+    return root, f"generated, seed {dataset.scenes.seed}"
 
 
-def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The manifest's content.
+def _read_lists(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
+    """The lists by what they are for, held against each other; `held_out` only where the folder has one."""
+    found = {role: folder.read_list(name) for role, name in names.model_dump().items()}
+    lists = {role: ids for role, ids in found.items() if ids is not None}
+    lists.setdefault("training", lists.get("pixel_labelled", []))
+    lists.setdefault("pixel_labelled", [])
+    for role, name in (("training", names.training), ("evaluation", names.evaluation)):
+        if not lists.get(role):
+            raise WeaksegError(
+                f"{folder.list_path(name)}: no such list. A study needs {names.evaluation} (images that are scored) "
+                f"and {names.training} (all training images), or {names.pixel_labelled} alone where all training "
+                "images have pixel labels; write one image id a line"
+            )
+    _inside(folder.list_path(names.pixel_labelled), lists["pixel_labelled"], lists["training"], names.training)
+    _inside(folder.list_path(names.held_out), lists.get("held_out", []), lists["evaluation"], names.evaluation)
+    if overlap := set(lists["training"]) & set(lists["evaluation"]):
+        raise WeaksegError(
+            f"{folder.list_path(names.evaluation)}: {len(overlap)} images are also in {names.training}, {min(overlap)} "
+            "the first"
+        )
+    return lists
+
+
+def _inside(path: Path, part: Sequence[str], whole: Sequence[str], name: str) -> None:
+    if outside := sorted(set(part) - set(whole)):
+        raise WeaksegError(f"{path}: {len(outside)} images are not in {name}, {outside[0]} the first; add them there")
+
+
+def _check_images(
+    folder: VocFolder, ids: Sequence[str], *, scored: set[str], threads: int = 4
+) -> dict[str, np.ndarray]:
+    """Read every photo and every mask whole and hold one against the other; the labels of each mask, (L+1,) bool.
+
+    Images that are scored must have a mask, others need none.
 
     Raises:
-        WeaksegError: no such file, or not a manifest.
+        WeaksegError: missing photo, wrong size, RGB mask, label out of range, truncated file; the first five faults are
+            named, with their number.
     """
-    try:
-        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-        manifest["root"], manifest["counts"], manifest["crf_val"]
-    except FileNotFoundError:
-        raise WeaksegError(f"{path}: no such manifest; run `weakseg data` first") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeaksegError(f"{path}: not a manifest ({error}); delete it and run `weakseg data`") from error
-    return manifest
 
+    def check(image_id: str) -> np.ndarray | str | None:
+        try:
+            image = folder.image(image_id)
+            if not folder.has_pixel_labels(image_id) and image_id not in scored:
+                return None
+            values = folder.pixel_labels(image_id)
+            assert values.shape == image.shape[:2]
+            return folder.labels.present(values)
+        except WeaksegError as error:
+            return str(error)
 
-def open_data(manifest_path: str | Path) -> VocFolder:
-    """The data set's folder, in the VOC layout."""
-    return VocFolder(read_manifest(manifest_path)["root"])
-
-
-def held_out(manifest_path: str | Path) -> list[str]:
-    """The images of val on which the CRF is tuned."""
-    return list(read_manifest(manifest_path)["crf_val"])
+    with ThreadPoolExecutor(threads) as pool:
+        checked = dict(zip(ids, pool.map(check, ids), strict=True))
+    if faults := [fault for fault in checked.values() if isinstance(fault, str)]:
+        raise WeaksegError(f"{folder.root}: {len(faults)} faulty image(s):\n  " + "\n  ".join(faults[:5]))
+    present = {i: found for i, found in checked.items() if isinstance(found, np.ndarray)}
+    if void := [image_id for image_id, found in present.items() if not found.any()]:
+        print(f"{len(void)} of {len(present)} masks are void everywhere and say nothing, {void[0]} the first")
+    return present

@@ -1,71 +1,100 @@
-"""Which images are held out for the CRF, and which are strong and weak in an experiment."""
+"""Which images are held out for the CRF, and which are those of each stream of an experiment."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
+from weakseg.config import EVERY, Experiment, PaperLists, Stream
 from weakseg.errors import WeaksegError
 
-PAPER_TRAIN = 1464
-"""Images of VOC 2012 `train`."""
 
-PAPER_TRAIN_AUG = 10582
-"""Images of the augmented list `train_aug`."""
-
-PAPER_VAL = 1449
-"""Images of VOC 2012 `val`."""
-
-
-def held_out_ids(val: list[str]) -> list[str]:
-    """The images of `val` on which the CRF is tuned.
+def held_out_ids(evaluation: Sequence[str], paper: PaperLists) -> list[str]:
+    """The images of the evaluation on which the CRF is tuned.
 
     On the full list the authors' 100: the first 100 of the permutation of the sorted ids that Matlab's generator with
     seed 10 gives, which equals a sort of NumPy's RandomState(10) numbers. A shorter list keeps the rule and the
     proportion, one image at least.
     """
-    ids = sorted(val)
-    count = max(1, round(100 * len(ids) / PAPER_VAL))
+    ids = sorted(evaluation)
+    count = max(1, round(paper.held_out * len(ids) / paper.evaluation))
     # The legacy generator is the one that equals Matlab's.
     order = np.argsort(np.random.RandomState(10).rand(len(ids)))
     return sorted(ids[i] for i in order[:count])
 
 
-def strong_and_weak(train: list[str], train_aug: list[str], *, strong: int, weak: int) -> tuple[list[str], list[str]]:
-    """Ids with pixel labels and ids with weak annotation, from the paper's counts.
+def images_of_streams(
+    experiment: Experiment,
+    pixel_labelled: Sequence[str],
+    training: Sequence[str],
+    *,
+    counts: Literal["paper", "images"],
+    paper: PaperLists,
+) -> list[list[str]]:
+    """The image ids of each stream, sorted.
 
-    On lists of the paper's length the counts hold exactly. On others the proportions are kept: n strong images become
-    n / 1464 of `train` (the first ones, sorted); the weak ones are the rest of `train_aug`, or w / 9118 of that rest
-    (the first ones) where the paper takes a part of it. All of train_aug as strong is all of it anywhere.
+    Strong images are the first of `pixel_labelled`, sorted; weak ones are taken from the rest of the training images.
+    With `counts: paper` the experiment's counts are those of the paper's lists and keep their proportions on others: n
+    strong images become that share of `pixel_labelled`, all training images are all of them anywhere, and w weak ones
+    that share of the rest. On lists of the paper's length the counts hold exactly. With `counts: images` they stand as
+    they are, and strong images beyond `pixel_labelled` are the next training images, sorted.
 
     Args:
-        train, train_aug: ids; train must be part of train_aug.
-        strong, weak: the paper's counts, 0 <= strong, 0 <= weak, strong + weak <= 10582.
+        experiment: its streams say how many.
+        pixel_labelled, training: ids; the first must be part of the second.
+        counts: how counts are meant.
+        paper: sizes of the lists that they are meant for.
 
     Raises:
-        WeaksegError: train is not part of train_aug, counts beyond the paper's lists, or no image left to be weak.
+        WeaksegError: pixel_labelled is not part of training, or more images are asked for than there are.
     """
-    outside = sorted(set(train) - set(train_aug))
-    if outside:
-        raise WeaksegError(f"lists: {len(outside)} images of train are not in train_aug, {outside[0]} the first")
-    if strong < 0 or weak < 0 or strong + weak > PAPER_TRAIN_AUG or (PAPER_TRAIN < strong < PAPER_TRAIN_AUG):
+    if outside := sorted(set(pixel_labelled) - set(training)):
         raise WeaksegError(
-            f"lists: {strong} strong and {weak} weak images are beyond the paper's lists ({PAPER_TRAIN} in train, "
-            f"{PAPER_TRAIN_AUG} in train_aug)"
+            f"lists: {len(outside)} images with pixel labels are no training images, {outside[0]} the first"
         )
-    if strong == PAPER_TRAIN_AUG:
-        return sorted(train_aug), []
-    chosen = sorted(train)[: _share(strong, PAPER_TRAIN, len(train))]
-    rest = sorted(set(train_aug) - set(chosen))
-    if weak == 0:
-        return chosen, []
-    if not rest:
-        raise WeaksegError(
-            f"lists: {weak} weak images are asked for, but all {len(train_aug)} images of train_aug are strong; add "
-            "images to train_aug or leave this experiment out"
-        )
-    if weak == PAPER_TRAIN_AUG - strong:
-        return chosen, rest
-    return chosen, rest[: _share(weak, PAPER_TRAIN_AUG - strong, len(rest))]
+    first = sorted(pixel_labelled)
+    rest = [*first, *sorted(set(training) - set(first))]
+    paper_first, paper_rest = paper.pixel_labelled, paper.training
+    found = []
+    for stream in experiment.streams:
+        if not rest:
+            chosen = []
+        elif counts == "images" or stream.count == EVERY:
+            chosen = _counted(experiment, stream, rest)
+        elif stream.annotation == "strong" and stream.count < paper.training:
+            chosen = _share(experiment, stream.count, paper_first, first)
+            paper_first -= stream.count
+        else:
+            chosen = _share(experiment, stream.count, paper_rest, sorted(rest))
+        if not chosen:
+            raise WeaksegError(
+                f"experiment {experiment.id}: no image is left for the stream of {stream.images} with annotation "
+                f"{stream.annotation}; add images to the list of training images, or leave this experiment out"
+            )
+        paper_rest -= stream.count
+        taken = set(chosen)
+        first, rest = ([image_id for image_id in ids if image_id not in taken] for ids in (first, rest))
+        found.append(sorted(chosen))
+    return found
 
 
-def _share(count: int, of: int, available: int) -> int:
-    """count / of of the available images, rounded, one at least where count is not 0."""
-    return 0 if count == 0 else max(1, round(count / of * available))
+def _counted(experiment: Experiment, stream: Stream, rest: list[str]) -> list[str]:
+    """The first of what is left, sorted unless images with pixel labels come first."""
+    if stream.count == EVERY:
+        return rest
+    if stream.count > len(rest):
+        raise WeaksegError(
+            f"experiment {experiment.id}: {stream.images} images with annotation {stream.annotation} are asked for, "
+            f"but {len(rest)} training images are left; lower `images` in experiments.yaml, or say `counts: paper`"
+        )
+    return (rest if stream.annotation == "strong" else sorted(rest))[: stream.count]
+
+
+def _share(experiment: Experiment, count: int, of: int, available: list[str]) -> list[str]:
+    """The first count / of of the available images, rounded, one at least."""
+    if not 0 < count <= of:
+        raise WeaksegError(
+            f"experiment {experiment.id}: {count} images of the paper's {of} are asked for; mend `images` in "
+            "experiments.yaml, or say `counts: images`"
+        )
+    return available[: max(1, round(count / of * len(available)))]

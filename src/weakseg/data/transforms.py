@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weakseg.errors import WeaksegError
-from weakseg.labels import IGNORE, NUM_LABELS
+from weakseg.labels import IGNORE
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,34 @@ def scaled_size(size: tuple[int, ...], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def random_window(rng: np.random.Generator, size: tuple[int, ...], side: int, *, step: int = 1) -> CropWindow:
-    """A uniformly drawn window, mirrored with probability one half.
+def crop_places(
+    size: tuple[int, ...], side: int, image_scale: float, stride: int, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns at which a crop of a photo can begin, in network pixels, each from 0.
 
     Args:
-        rng: source of randomness; three draws whatever the size.
-        size: height and width of the photo in network pixels.
-        side: side of the crop in pixels.
-        step: offsets are multiples of this (the stride, where maps of a frozen trunk are cropped).
+        size: height and width of the photo in its own pixels.
+        side: side of the crop in network pixels.
+        image_scale: factor on the photo's sides.
+        stride: output stride.
+        step: crops begin at multiples of so many pixels: the stride where maps of a frozen trunk are cropped, which
+            cover the photo padded to whole cells.
     """
-    tops = max(0, size[0] - side) // step
-    lefts = max(0, size[1] - side) // step
-    top = int(rng.integers(0, tops + 1)) * step
-    left = int(rng.integers(0, lefts + 1)) * step
+    seen = scaled_size(size, image_scale)
+    padded = seen if step == 1 else tuple(padded_size(length, stride) for length in seen)
+    tops, lefts = (np.arange(max(0, length - side) // step + 1) * step for length in padded)
+    return tops, lefts
+
+
+def random_window(rng: np.random.Generator, places: tuple[np.ndarray, np.ndarray], side: int) -> CropWindow:
+    """A window at one of the places of `crop_places`, each as likely, mirrored with probability one half.
+
+    Args:
+        rng: source of randomness; how much is drawn depends on the number of places.
+        places: rows and columns at which it can begin.
+        side: side of the crop in pixels.
+    """
+    top, left = (int(choices[rng.integers(0, len(choices))]) for choices in places)
     return CropWindow(top, left, side, bool(rng.random() < 0.5))
 
 
@@ -75,14 +90,6 @@ def grid_of_image(labels: np.ndarray, stride: int) -> np.ndarray:
     """Labels of a whole image (H, W) at its score cells 0, stride, ...; cells beyond the image are void (255)."""
     rows, columns = (padded_size(size, stride) - size for size in labels.shape)
     return np.pad(labels, ((0, rows), (0, columns)), constant_values=IGNORE)[::stride, ::stride]
-
-
-def present_labels(labels: np.ndarray) -> np.ndarray:
-    """Which of the 21 labels occur in a label map, void left out; shape (21,), bool."""
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    if counts[NUM_LABELS:IGNORE].any():
-        raise WeaksegError(f"label {NUM_LABELS + int(counts[NUM_LABELS:IGNORE].argmax())} is not a label of VOC")
-    return counts[:NUM_LABELS] > 0
 
 
 def scale_labels(labels: np.ndarray, scale: float) -> np.ndarray:

@@ -1,57 +1,82 @@
-"""Reading a folder in the VOC layout: photos, index masks and lists; every fault names its file."""
+"""Reading a folder in the VOC layout: photos, and what annotation of them it holds."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from weakseg.data.boxes import Box
+from weakseg.data.images import is_turned, photo_size, read_index_png, read_photo, read_png
+from weakseg.data.tag_files import read_tags
+from weakseg.data.voc_xml import boxes_from_xml
 from weakseg.errors import WeaksegError
-from weakseg.files import atomic_path
-from weakseg.labels import IGNORE, NUM_LABELS, palette
+from weakseg.labels import VOC, LabelSet
+
+TAG_FILE = "image_labels.csv"
+"""File of a folder that holds image-level labels by hand."""
 
 
 class VocFolder:
-    """A folder with JPEGImages, SegmentationClassAug (or SegmentationClass) and ImageSets/Segmentation."""
+    """A data set in the VOC layout: JPEGImages and ImageSets/Segmentation, and any of the rest.
 
-    def __init__(self, root: str | Path) -> None:
+    Pixel labels lie in SegmentationClassAug or SegmentationClass, instance masks in SegmentationObject, boxes in
+    Annotations, image-level labels in `image_labels.csv`. An image may have any of them, or none.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        labels: LabelSet = VOC,
+        lists: Mapping[str, Sequence[str]] | None = None,
+        tag_file: str | Path | None = None,
+    ) -> None:
         """Open a folder.
 
+        Args:
+            root: the folder.
+            labels: what its labels mean.
+            lists: image ids by what they are for, as `ids` gives them.
+            tag_file: image-level labels, in place of the folder's own file.
+
         Raises:
-            WeaksegError: a sub-folder of the layout is missing.
+            WeaksegError: the folder, its photos or its lists are missing.
         """
-        self.root = Path(root)
+        self.root, self.labels, self.lists = Path(root), labels, dict(lists or {})
         if not self.root.is_dir():
             raise WeaksegError(f"{self.root}: no such folder; dataset.path must be a folder in the VOC layout")
-        masks = [self.root / name for name in ("SegmentationClassAug", "SegmentationClass")]
-        self.mask_folder = next((folder for folder in masks if folder.is_dir()), masks[0])
-        for folder in (self.root / "JPEGImages", self.mask_folder, self.root / "ImageSets" / "Segmentation"):
+        for folder in (self.root / "JPEGImages", self.root / "ImageSets" / "Segmentation"):
             if not folder.is_dir():
                 raise WeaksegError(
-                    f"{folder}: no such folder; the VOC layout needs JPEGImages, SegmentationClassAug (or "
-                    "SegmentationClass) and ImageSets/Segmentation"
+                    f"{folder}: no such folder; the VOC layout needs JPEGImages and ImageSets/Segmentation, and of "
+                    "SegmentationClassAug, SegmentationObject, Annotations and image_labels.csv what there is"
                 )
+        masks = [self.root / name for name in ("SegmentationClassAug", "SegmentationClass")]
+        self.mask_folder = next((folder for folder in masks if folder.is_dir()), masks[0])
+        if tag_file is not None and not Path(tag_file).is_file():
+            raise WeaksegError(f"{tag_file}: no such file; dataset.image_labels must name a CSV of image-level labels")
+        self.tag_file = Path(tag_file) if tag_file is not None else self.root / TAG_FILE
+        self._tags: dict[str, np.ndarray] | None = None
 
     def list_path(self, name: str) -> Path:
         """The file of a list."""
         return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
-    def has_list(self, name: str) -> bool:
-        """Whether the list's file is there."""
-        return self.list_path(name).is_file()
-
-    def ids(self, name: str) -> list[str]:
-        """The image ids of a list, in the file's order.
+    def read_list(self, name: str) -> list[str] | None:
+        """The image ids of a list, in the file's order; None where there is no such list.
 
         Raises:
-            WeaksegError: no such list, an empty one, or an id that stands in it twice.
+            WeaksegError: not UTF-8, an empty list, or an id that stands in it twice.
         """
         path = self.list_path(name)
         try:
-            ids = path.read_text(encoding="utf-8").split()
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
-            raise WeaksegError(f"{path}: no such list; write one image id a line (without suffix)") from None
+            return None
+        except UnicodeDecodeError as error:
+            raise WeaksegError(f"{path}: not UTF-8 text ({error}); save it in this encoding") from error
+        if "\0" in text:  # UTF-16 of plain letters can be read as UTF-8
+            raise WeaksegError(f"{path}: not UTF-8 text (it holds zero bytes); save it in this encoding")
+        ids = text.split()
         if not ids:
             raise WeaksegError(f"{path}: the list is empty; write one image id a line (without suffix)")
         if len(set(ids)) < len(ids):
@@ -59,122 +84,91 @@ class VocFolder:
             raise WeaksegError(f"{path}: image {doubled} stands in the list twice; remove one")
         return ids
 
+    def ids(self, role: str) -> list[str]:
+        """The image ids that are there for `pixel_labelled`, `training`, `evaluation` or `held_out`."""
+        return list(self.lists[role])
+
     def image_path(self, image_id: str) -> Path:
         """The photo's file."""
         return self.root / "JPEGImages" / f"{image_id}.jpg"
 
     def mask_path(self, image_id: str) -> Path:
-        """The index mask's file."""
+        """The file of the pixel labels, which an image may lack."""
         return self.mask_folder / f"{image_id}.png"
 
     def instance_path(self, image_id: str) -> Path:
-        """The instance mask's file, which a folder may lack."""
+        """The instance mask's file, which an image may lack."""
         return self.root / "SegmentationObject" / f"{image_id}.png"
 
     def annotation_path(self, image_id: str) -> Path:
-        """The XML file with the image's boxes, which a folder may lack."""
+        """The XML file with the image's boxes, which an image may lack."""
         return self.root / "Annotations" / f"{image_id}.xml"
 
     def image(self, image_id: str) -> np.ndarray:
         """The photo, (H, W, 3) uint8 RGB."""
-        return read_image(self.image_path(image_id))
-
-    def labels(self, image_id: str) -> np.ndarray:
-        """The label map, (H, W) uint8, 0..20 and 255."""
-        return read_index_png(self.mask_path(image_id))
-
-    def instances(self, image_id: str) -> np.ndarray | None:
-        """The instance map, (H, W) uint8, 0 background, 255 void; None where the folder has none."""
-        path = self.instance_path(image_id)
-        return _read_png(path) if path.is_file() else None
+        return read_photo(self.image_path(image_id))
 
     def size(self, image_id: str) -> tuple[int, int]:
         """Height and width of the photo, read from its header."""
-        path = self.image_path(image_id)
-        try:
-            with Image.open(path) as picture:
-                width, height = picture.size
-        except (FileNotFoundError, UnidentifiedImageError) as error:
-            raise WeaksegError(f"{path}: missing or not a JPEG ({error})") from error
-        return height, width
+        return photo_size(self.image_path(image_id))
 
-    def check(self, lists: Iterable[str], *, threads: int = 4) -> dict[str, np.ndarray]:
-        """Read every photo and mask of the lists whole and hold one against the other.
+    def has_pixel_labels(self, image_id: str) -> bool:
+        """Whether the image has pixel labels."""
+        return self.mask_path(image_id).is_file()
 
-        Returns:
-            For each image id the labels present, (L+1,) bool.
+    def pixel_labels(self, image_id: str) -> np.ndarray:
+        """The label map, (H, W) uint8, 0..L and 255.
 
         Raises:
-            WeaksegError: missing pair, wrong size, RGB mask, label out of range, truncated JPEG; the first five
-                faults are named, with their number.
+            WeaksegError: there is none, it cannot be used, or it has another size than the photo.
         """
-        ids = list(dict.fromkeys(image_id for name in lists for image_id in self.ids(name)))
-        with ThreadPoolExecutor(threads) as pool:
-            checked = list(pool.map(self._check_pair, ids))
-        faults = [fault for fault in checked if isinstance(fault, str)]
-        if faults:
-            raise WeaksegError(f"{self.root}: {len(faults)} faulty image(s):\n  " + "\n  ".join(faults[:5]))
-        return {i: present for i, present in zip(ids, checked, strict=True) if isinstance(present, np.ndarray)}
+        values = read_index_png(self.mask_path(image_id), self.labels)
+        self._same_size(image_id, self.mask_path(image_id), values)
+        return values
 
-    def _check_pair(self, image_id: str) -> np.ndarray | str:
-        try:
-            image, labels = self.image(image_id), self.labels(image_id)
-        except WeaksegError as error:
-            return str(error)
-        if image.shape[:2] != labels.shape:
-            return (
-                f"{self.mask_path(image_id)}: mask is {labels.shape[1]}x{labels.shape[0]}, its photo "
-                f"{image.shape[1]}x{image.shape[0]}; they must have one size"
+    def instances(self, image_id: str) -> np.ndarray | None:
+        """The instance map, (H, W) uint8, 0 background, 255 void; None where there is none."""
+        path = self.instance_path(image_id)
+        if not path.is_file():
+            return None
+        values = read_png(path)
+        self._same_size(image_id, path, values)
+        return values
+
+    def boxes(self, image_id: str) -> list[Box] | None:
+        """The boxes of the XML annotation; None where there is none."""
+        path = self.annotation_path(image_id)
+        return boxes_from_xml(path, self.size(image_id), self.labels) if path.is_file() else None
+
+    def tags(self, image_id: str) -> np.ndarray | None:
+        """Image-level labels written by hand, (L+1,) bool; None where there are none."""
+        if self._tags is None:
+            self._tags = read_tags(self.tag_file, self.labels) if self.tag_file.is_file() else {}
+        return self._tags.get(image_id)
+
+    def files(self, image_id: str) -> dict[str, Path]:
+        """The files that say something of an image, by kind: photo, mask, instances, boxes; those that are there."""
+        paths = {
+            "photo": self.image_path(image_id),
+            "mask": self.mask_path(image_id),
+            "instances": self.instance_path(image_id),
+            "boxes": self.annotation_path(image_id),
+        }
+        return {kind: path for kind, path in paths.items() if path.is_file()}
+
+    def shared_files(self, lists: Sequence[str]) -> dict[str, Path]:
+        """The files that say something of many images: the lists, by name, and the image-level labels."""
+        paths = {f"list {name}": self.list_path(name) for name in lists} | {"tags": self.tag_file}
+        return {kind: path for kind, path in paths.items() if path.is_file()}
+
+    def _same_size(self, image_id: str, path: Path, values: np.ndarray) -> None:
+        size = self.size(image_id)
+        if values.shape != size:
+            photo = self.image_path(image_id)
+            turned = (
+                "; the photo's EXIF data turns it, and a mask must fit the turned photo" if is_turned(photo) else ""
             )
-        return np.bincount(labels.reshape(-1), minlength=NUM_LABELS)[:NUM_LABELS] > 0
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """A photo as (H, W, 3) uint8 RGB.
-
-    Raises:
-        WeaksegError: missing, not an image, or truncated.
-    """
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise WeaksegError(f"{path}: no such photo; add it or take its id out of the list") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise WeaksegError(f"{path}: not a readable image, perhaps truncated ({error}); replace it") from error
-
-
-def _read_png(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("P", "L"):
-                raise WeaksegError(
-                    f"{path}: mode {picture.mode}; masks must be palette or grey PNGs whose values are the labels"
-                )
-            return np.array(picture)
-    except FileNotFoundError:
-        raise WeaksegError(f"{path}: no such mask; add it or take its id out of the list") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise WeaksegError(f"{path}: not a readable PNG ({error}); replace it") from error
-
-
-def read_index_png(path: str | Path) -> np.ndarray:
-    """A label map as (H, W) uint8: palette indices, not colours.
-
-    Raises:
-        WeaksegError: missing, unreadable, not an index PNG, or a value that is neither 0..20 nor 255.
-    """
-    labels = _read_png(Path(path))
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    if counts[NUM_LABELS:IGNORE].any():
-        value = NUM_LABELS + int(counts[NUM_LABELS:IGNORE].argmax())
-        raise WeaksegError(f"{path}: label {value} is out of range; 0..{NUM_LABELS - 1} and {IGNORE} (void) are known")
-    return labels
-
-
-def write_index_png(path: str | Path, labels: np.ndarray) -> None:
-    """Write a label map (H, W) uint8 as a palette PNG in VOC colours, in one step."""
-    picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8), mode="P")
-    picture.putpalette(palette().reshape(-1).tolist())
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+            raise WeaksegError(
+                f"{path}: mask is {values.shape[1]}x{values.shape[0]}, its photo {size[1]}x{size[0]}; they must have "
+                f"one size{turned}"
+            )

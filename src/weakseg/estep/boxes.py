@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from weakseg.errors import WeaksegError
-from weakseg.estep.common import argmax_higher, check_scores
+from weakseg.estep.common import argmax_higher, check_scores, check_tensor
 from weakseg.labels import BACKGROUND, IGNORE
 
 
@@ -29,6 +29,7 @@ def bbox_em_fixed(scores: Tensor, box_map: Tensor, *, bg_bias: float, fg_bias: f
         WeaksegError: shapes, dtypes or labels do not fit, or a bias is negative.
     """
     check_scores(scores)
+    check_tensor("box_map", box_map)
     expected = (scores.shape[0], *scores.shape[2:])
     if box_map.dtype != torch.int64 or tuple(box_map.shape) != expected:
         raise WeaksegError(f"E-step: box_map must be int64 {expected}, got {box_map.dtype} {tuple(box_map.shape)}")

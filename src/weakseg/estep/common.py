@@ -18,8 +18,15 @@ def argmax_higher(scores: Tensor) -> Tensor:
     return scores.shape[1] - 1 - scores.flip(1).argmax(1)
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Raise WeaksegError for anything but a tensor."""
+    if not isinstance(value, Tensor):
+        raise WeaksegError(f"E-step: {name} must be a torch tensor, got {type(value).__name__}; see torch.from_numpy")
+
+
 def check_scores(scores: Tensor) -> None:
     """Raise WeaksegError unless scores are (N, L+1, h, w), floating point, with at least one cell and two labels."""
+    check_tensor("scores", scores)
     if scores.dim() != 4 or not scores.is_floating_point():
         raise WeaksegError(
             f"E-step: scores must be floating point (N, L+1, h, w), got {scores.dtype} {tuple(scores.shape)}"
@@ -30,6 +37,7 @@ def check_scores(scores: Tensor) -> None:
 
 def check_present(scores: Tensor, present: Tensor) -> None:
     """Raise WeaksegError unless present is (N, L+1) bool, one row an image of `scores`."""
+    check_tensor("present", present)
     if present.dtype != torch.bool or present.shape != scores.shape[:2]:
         raise WeaksegError(
             f"E-step: present must be bool {tuple(scores.shape[:2])}, got {present.dtype} {tuple(present.shape)}"

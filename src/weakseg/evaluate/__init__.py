@@ -1,5 +1,5 @@
 """Scores, CRF search and mean IOU of trained runs."""
 
-from weakseg.evaluate.mean_iou import confusion_matrix, iou
+from weakseg.metrics import confusion_matrix, iou
 
 __all__ = ["confusion_matrix", "iou"]

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from weakseg.crf import label_map, unary_from_scores
-from weakseg.data.voc import write_index_png
+from weakseg.data.images import read_photo, write_index_png
 from weakseg.errors import WeaksegError
-from weakseg.evaluate.mean_iou import read_crf
+from weakseg.evaluate.evaluate_run import read_crf
 from weakseg.evaluate.upsampling import upsample_scores
 from weakseg.files import atomic_path
-from weakseg.labels import BACKGROUND, palette
+from weakseg.labels import BACKGROUND, LabelSet
 from weakseg.model import load_model
 from weakseg.model.inputs import network_input
 from weakseg.paths import RunPaths
@@ -53,23 +53,30 @@ def segment_images(
     elif crf:
         print(f"{paths.crf} is missing: labels are those of the network alone; run `weakseg tune-crf` for the CRF")
     for path, target in tqdm(list(targets.items()), desc="segment", unit="photo"):
-        image = _read_photo(path)
-        inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
-        scores = upsample_scores(
-            model(inputs)[0].numpy(), image.shape[:2], stride=network.output_stride, image_scale=network.image_scale
-        )
-        if params is None:
-            labels = scores.argmax(0).astype(np.uint8)
-        else:
-            labels = label_map(unary_from_scores(scores), image, params, iterations=iterations)
-        write_index_png(target, labels)
+        try:
+            image = read_photo(path)
+            inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
+            size, scale = (image.shape[0], image.shape[1]), network.image_scale
+            scores = upsample_scores(model(inputs)[0].numpy(), size, stride=network.output_stride, image_scale=scale)
+            if params is None:
+                labels = scores.argmax(0).astype(np.uint8)
+            else:
+                labels = label_map(unary_from_scores(scores), image, params, iterations=iterations)
+        except (MemoryError, RuntimeError) as error:
+            # torch has no memory error of its own on a CPU
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise WeaksegError(
+                f"{path}: it does not fit in the memory that is left ({error}); scale it down"
+            ) from error
+        write_index_png(target, labels, facts["labels"])
         with atomic_path(_overlay_path(target)) as temporary:
-            Image.fromarray(overlay(image, labels)).save(temporary, quality=90)
+            Image.fromarray(overlay(image, labels, facts["labels"])).save(temporary, quality=90)
 
 
-def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The photo with labels in VOC colours laid over it; (H, W, 3) uint8."""
-    colours = palette()[labels].astype(float)
+def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """The photo with labels in their colours laid over it; (H, W, 3) uint8."""
+    colours = label_set.palette()[labels].astype(float)
     mixed = (1 - OVERLAY_WEIGHT) * image + OVERLAY_WEIGHT * colours
     return np.where(labels[..., None] == BACKGROUND, image, mixed.round()).astype(np.uint8)
 
@@ -93,16 +100,3 @@ def _targets(images: list[Path], out: Path, *, overwrite: bool) -> dict[Path, Pa
 
 def _overlay_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}_overlay.jpg")
-
-
-def _read_photo(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise WeaksegError(f"{path}: too large ({error}); scale the photo down") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise WeaksegError(f"{path}: not a readable image, perhaps truncated ({error})") from error

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from weakseg.config import Network
 from weakseg.errors import WeaksegError
-from weakseg.labels import NUM_LABELS
+from weakseg.labels import VOC
 from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
 from weakseg.model.heads import FieldOfView, Head
 from weakseg.model.vgg16 import Vgg16Trunk
@@ -43,14 +43,14 @@ class Segmenter(nn.Module):
         return self.head.classifier_parameters()
 
 
-def build_model(network: Network | str, *, fov: FieldOfView = "large", num_labels: int = NUM_LABELS) -> Segmenter:
+def build_model(network: Network | str, *, fov: FieldOfView = "large", num_labels: int = len(VOC)) -> Segmenter:
     """A network with fresh weights.
 
     Args:
         network: its description, or a name such as `vgg16-largefov`, `vgg16-smallfov`, `mobilenet_v2-largefov`: trunk
             and field of view at output stride 8 with the paper's channels.
         fov: field of view, where `network` is a description.
-        num_labels: L + 1.
+        num_labels: L + 1; that of VOC where nothing is said.
 
     Raises:
         WeaksegError: a name that is not known.

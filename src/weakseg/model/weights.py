@@ -13,6 +13,7 @@ from torch import Tensor
 from weakseg.config import Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, sha256_file
+from weakseg.labels import LabelSet
 from weakseg.model.heads import GEOMETRY, FieldOfView, Head, decimate_fc
 from weakseg.model.segmenter import Segmenter, build_model
 from weakseg.model.vgg16 import Vgg16Trunk
@@ -107,6 +108,7 @@ def save_model(
     network: Network,
     fov: FieldOfView,
     preprocessing: Preprocessing,
+    labels: LabelSet,
     metadata: dict[str, Any],
 ) -> None:
     """Write a trained network with all that rebuilds it, in one step."""
@@ -115,7 +117,7 @@ def save_model(
         "network": network.model_dump(mode="json"),
         "fov": fov,
         "preprocessing": preprocessing.model_dump(mode="json"),
-        "num_labels": model.head.fc8.out_channels,
+        "labels": labels.to_json(),
     }
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(path) as temporary:
@@ -126,7 +128,8 @@ def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
     """Rebuild a trained network, in eval mode, with the facts it was saved with.
 
     Returns:
-        The network, and its metadata: `network` and `preprocessing` as config models, `fov` and what else was saved.
+        The network, and its metadata: `network` and `preprocessing` as config models, `labels` as a label set, `fov`
+        and what else was saved.
 
     Raises:
         WeaksegError: no such file, or not a network saved by this package.
@@ -136,10 +139,11 @@ def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
             facts = json.loads((stream.metadata() or {})["weakseg"])
         facts["network"] = Network.model_validate(facts["network"])
         facts["preprocessing"] = Preprocessing.model_validate(facts["preprocessing"])
-        model = build_model(facts["network"], fov=facts["fov"], num_labels=facts["num_labels"])
+        facts["labels"] = LabelSet.from_json(facts["labels"])
+        model = build_model(facts["network"], fov=facts["fov"], num_labels=len(facts["labels"]))
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such network; train the run first") from None
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeaksegError(f"{path}: not a network saved by this package ({error})") from error
     return model.eval(), facts

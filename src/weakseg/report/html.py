@@ -1,18 +1,35 @@
-"""Tables and figures as HTML that needs nothing from elsewhere."""
+"""Tables and figures as HTML that needs nothing from elsewhere, by the templates of `page/`."""
 
 import base64
 import io
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from weakseg.report.tables import display_table
 
-STYLE_SHEET = Path(__file__).parent / "page" / "report.css"
-"""The one style sheet of all pages, written into each so that a page is a single file."""
+# nbconvert has an environment of its own for notebook.html.j2, which escapes nothing; head.html.j2 serves both.
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "page"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of `page/` with these values, which are escaped unless they are HTML of this module."""
+    return _TEMPLATES.get_template(template).render(**values)
+
+
+def _macro(name: str, *values: Any) -> Markup:
+    return getattr(_TEMPLATES.get_template("macros.html.j2").module, name)(*values)
 
 
 def html_rows(
@@ -21,8 +38,9 @@ def html_rows(
     text: Sequence[str] = (),
     strong: Sequence[str] = (),
     muted: Sequence[bool] | None = None,
+    fails: Mapping[str, str] | None = None,
     caption: str = "",
-) -> str:
+) -> Markup:
     """A frame as an HTML table that scrolls sideways where it has to; cells are printed with str(), escaped.
 
     Args:
@@ -30,27 +48,30 @@ def html_rows(
         text: columns set to the left; others are numbers, set to the right.
         strong: columns to stress.
         muted: a flag a row, for rows to set back.
+        fails: by column the text of cells that report a failure.
         caption: a sentence above the table.
     """
-    kinds = {
-        name: " ".join(kind for kind, names in (("text", text), ("strong", strong)) if name in names) for name in frame
-    }
-    head = "".join(f'<th scope="col" class="{kinds[name]}">{escape(str(name))}</th>' for name in frame)
+    columns = [
+        {"name": name, "kind": " ".join(kind for kind, names in (("text", text), ("strong", strong)) if name in names)}
+        for name in map(str, frame)
+    ]
     rows = []
     for number, values in enumerate(frame.itertuples(index=False)):
-        cells = "".join(
-            f'<td class="{kinds[name]}">{escape(str(value))}</td>' for name, value in zip(frame, values, strict=True)
-        )
-        rows.append(f'<tr class="{"muted" if muted is not None and muted[number] else ""}">{cells}</tr>')
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    body = "\n".join(rows)
-    return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+        cells = []
+        for column, value in zip(columns, values, strict=True):
+            failed = (fails or {}).get(column["name"]) == str(value)
+            cells.append({"text": str(value), "kind": column["kind"] + (" fails" if failed else "")})
+        rows.append({"kind": "muted" if muted is not None and muted[number] else "", "cells": cells})
+    return _macro("table", columns, rows, caption)
 
 
-def html_table(frame: pd.DataFrame, table: str = "table1") -> str:
-    """A table of the paper (as `tables.read_table` gives it); variants are set back under their line."""
+def html_table(frame: pd.DataFrame, weak: str = "weak") -> Markup:
+    """A table (as `tables.read_table` gives it); variants are set back under their line.
+
+    `weak` is what weakly annotated images are called (`StudyResults.weak_word`).
+    """
     return html_rows(
-        display_table(frame, table),
+        display_table(frame, weak),
         text=("method", "FOV"),
         strong=("DCNN + CRF",),
         muted=frame["line"].duplicated().tolist(),
@@ -59,24 +80,21 @@ def html_table(frame: pd.DataFrame, table: str = "table1") -> str:
     )
 
 
-def html_orders(orders: pd.DataFrame) -> str:
-    """The orders of `orders.check_orders`; those that fail are stressed."""
-    table = html_rows(orders, text=list(orders.columns))
-    return table.replace('<td class="text">no</td>', '<td class="text fails">no</td>')
+def html_findings(findings: pd.DataFrame) -> Markup:
+    """The findings of `findings.check_findings`; those that fail are stressed."""
+    return html_rows(findings, text=list(findings.columns), fails={"Holds": "no"})
 
 
-def image_tag(figure: Figure, alt: str) -> str:
+def image_tag(figure: Figure, alt: str) -> Markup:
     """A figure as an <img> that holds its own SVG."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
+    return _macro("picture", "svg+xml", base64.b64encode(stream.getvalue()).decode(), alt, False)
 
 
-def photo_tag(figure: Figure, alt: str, *, dpi: int = 140) -> str:
+def photo_tag(figure: Figure, alt: str, *, dpi: int = 140) -> Markup:
     """A figure with photos as an <img> that holds its own JPEG, at the width of the other figures."""
     stream = io.BytesIO()
     options = {"quality": 88, "optimize": True}
     figure.savefig(stream, format="jpg", dpi=dpi, bbox_inches="tight", pil_kwargs=options)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alt)}" style="width: 100%">'
+    return _macro("picture", "jpeg", base64.b64encode(stream.getvalue()).decode(), alt, True)

@@ -1,7 +1,6 @@
-"""The report's first page: what the study is, its table, a curve, and the way to the other pages."""
+"""The report's first page: what the study is, its tables, a curve, and the way to the other pages."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,13 @@ from weakseg.config import Study, study_experiments
 from weakseg.files import atomic_write_text
 from weakseg.paths import StudyPaths
 from weakseg.report import figures
-from weakseg.report.html import STYLE_SHEET, html_orders, html_table, image_tag
-from weakseg.report.notes import conventions, data_counts, differences, network_text
-from weakseg.report.orders import check_orders
-from weakseg.report.pages import PAGES, page_of
+from weakseg.report.findings import check_findings
+from weakseg.report.html import html_findings, html_table, image_tag, render
+from weakseg.report.notes import conventions, differences, network_text
+from weakseg.report.pages import Page, existing_pages
 from weakseg.report.provenance import gather_provenance
-from weakseg.report.results import StudyResults
-from weakseg.report.tables import read_tables
+from weakseg.report.results import StudyResults, data_counts
+from weakseg.report.tables import read_tables, table_title
 
 
 def write_index(study: Study, paths: StudyPaths, config_dir: str | Path = "config") -> None:
@@ -30,96 +29,54 @@ def write_index(study: Study, paths: StudyPaths, config_dir: str | Path = "confi
     atomic_write_text(paths.report / "index.html", index_html(results, existing_pages(paths)))
 
 
-def existing_pages(paths: StudyPaths) -> list[str]:
-    """Names of the pages in the report folder: the known ones in their order, then others by name."""
-    found = {path.stem for path in paths.report.glob("*.html") if path.stem != "index"}
-    return [name for name in PAGES if name in found] + sorted(found - set(PAGES))
-
-
-def index_html(results: StudyResults, pages: Sequence[str]) -> str:
-    """The page's HTML."""
-    study = results.study
-    sections = [_facts(results)]
-    if notes := differences(results):
-        sections.append(_section("Before comparing with the paper", _list(notes), kind="notes"))
+def index_html(results: StudyResults, pages: Mapping[str, Page]) -> str:
+    """The page's HTML, with a link to each of `pages` (by name, in this order)."""
     frames = read_tables(results)
-    for name in frames:
-        sections.append(_table(results, frames, name))
-    sections.append(_links(pages))
-    sections.append(_section("How the figures are made", _list(conventions(results))))
-    sections.append(_provenance(gather_provenance(results)))
-    body = "\n".join(sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>weakseg: study {escape(study.name)}</title>
-<style>
-{STYLE_SHEET.read_text(encoding="utf-8")}
-</style>
-</head>
-<body>
-<main>
-<header>
-<p class="kicker">weakseg report</p>
-<h1>Study {escape(study.name)}</h1>
-<p class="lead">{escape(study.description)}</p>
-</header>
-{body}
-</main>
-</body>
-</html>
-"""
+    return render(
+        "study.html.j2",
+        title=f"study {results.study.name}",
+        study=results.study,
+        study_facts=_facts(results),
+        differences=differences(results),
+        tables=[_table(results, frames, name) for name in frames],
+        pages=pages,
+        conventions=conventions(results),
+        provenance=_provenance(gather_provenance(results)),
+    )
 
 
-def _section(title: str, inner: str, *, kind: str = "") -> str:
-    return f'<section class="{kind}">\n<h2>{escape(title)}</h2>\n{inner}\n</section>'
-
-
-def _list(sentences: Sequence[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "\n</ul>"
-
-
-def _facts(results: StudyResults) -> str:
-    counts = data_counts(results)
-    runs = list(results.runs())
-    facts = {
+def _facts(results: StudyResults) -> dict[str, str]:
+    counts, lists = data_counts(results), results.study.dataset.lists
+    return {
         "Images": results.study.dataset.name,
-        "Training": f"{counts['train_aug']:,} images, {counts['train']:,} of them in train",
-        "Evaluation": f"{counts['val']:,} images in val, {counts['crf_val']:,} held out for the CRF",
+        "Training": f"{counts['training']:,} images, {counts['pixel_labelled']:,} of them in {lists.pixel_labelled}",
+        "Evaluation": f"{counts['evaluation']:,} images in {lists.evaluation}; CRF tuned on {counts['held_out']:,}",
         "Network": network_text(results),
-        "Runs": f"{len(runs)}, of {len(results.experiments)} experiments",
+        "Runs": f"{len(results.runs())}, of {len(results.experiments)} experiments",
     }
-    items = "\n".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
-    return f'<dl class="facts">\n{items}\n</dl>'
 
 
-def _table(results: StudyResults, frames: Mapping[str, pd.DataFrame], name: str) -> str:
+def _table(results: StudyResults, frames: Mapping[str, pd.DataFrame], name: str) -> dict[str, Any]:
     frame = frames[name]
-    parts = [html_table(frame, name)]
-    orders = check_orders(results, frames, name)
-    if len(orders):
-        held = int((orders["Holds"] == "yes").sum())
-        parts.append(f"<h3>Orders of the paper: {held} of {len(orders)} hold</h3>\n{html_orders(orders)}")
+    found = check_findings(results, frames, name)
+    section: dict[str, Any] = {
+        "title": table_title(name),
+        "lines": html_table(frame, results.weak_word(name)),
+        "findings": html_findings(found) if len(found) else "",
+        "held": int((found["Holds"] == "yes").sum()),
+        "count": len(found),
+        "curve": "",
+    }
     if name == "table1":
         figures.set_style()
-        drawing = figures.iou_against_strong(frame, data_counts(results)["train"])
-        alt = "Mean IOU against the number of images with pixel labels, here and in the paper"
-        parts.append(f"<figure>{image_tag(drawing, alt)}</figure>")
-    return _section(f"Table {name.removeprefix('table')}", "\n".join(parts))
+        drawing = figures.iou_against_strong(frame, data_counts(results)["pixel_labelled"])
+        section["curve"] = image_tag(
+            drawing, "Mean IOU against the number of images with pixel labels, here and in the paper"
+        )
+    return section
 
 
-def _links(pages: Sequence[str]) -> str:
-    cards = []
-    for name in pages:
-        page = page_of(name)
-        inner = f"<strong>{escape(page.title)}</strong><span>{escape(page.sentence)}</span>"
-        cards.append(f'<a class="card" href="{escape(name)}.html">{inner}</a>')
-    return _section("Pages", '<nav class="cards">\n' + "\n".join(cards) + "\n</nav>")
-
-
-def _provenance(facts: dict[str, Any]) -> str:
+def _provenance(facts: dict[str, Any]) -> dict[str, str]:
     reported = facts["reported"]
     commit = reported["commit"] or "not a checkout"
     if reported["uncommitted_changes"]:
@@ -127,7 +84,7 @@ def _provenance(facts: dict[str, Any]) -> str:
     hardware = reported["hardware"]
     memory = f", {hardware['memory_gib']:g} GiB" if hardware["memory_gib"] else ""
     devices = ", ".join(sorted({str(run["device"]) for run in facts["runs"]}))
-    rows = {
+    return {
         "Code": f"weakseg {reported['weakseg']}, commit {commit}",
         "Configuration": f"study {facts['study_hash'][:16]}, experiments {facts['experiments_hash'][:16]} (SHA-256)",
         "Data": f"{facts['data']['name']}, {facts['data']['source']}",
@@ -137,5 +94,3 @@ def _provenance(facts: dict[str, Any]) -> str:
             [f"Python {reported['python']}", *(f"{name} {version}" for name, version in reported["packages"].items())]
         ),
     }
-    items = "\n".join(f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in rows.items())
-    return _section("Provenance", f'<dl class="facts small">\n{items}\n</dl>')

@@ -1,32 +1,14 @@
 """What a reader must know before comparing a study's figures with the paper's, said from its configuration."""
 
+from html import escape
 from pathlib import PurePosixPath
 
-from weakseg.annotations.boxes import read_boxes
-from weakseg.data.prepare import read_manifest
-from weakseg.data.splits import PAPER_TRAIN, PAPER_TRAIN_AUG, PAPER_VAL
-from weakseg.errors import WeaksegError
-from weakseg.report.results import StudyResults
+import pandas as pd
 
-PAPER = (
-    "G. Papandreou, L.-C. Chen, K. Murphy, A. L. Yuille: Weakly- and Semi-Supervised Learning of a DCNN for Semantic "
-    "Image Segmentation, ICCV 2015"
-)
-"""Where the published figures come from."""
-
-PAPER_COUNTS = {"train": PAPER_TRAIN, "train_aug": PAPER_TRAIN_AUG, "val": PAPER_VAL, "crf_val": 100}
-"""Images of the paper's lists."""
-
-PAPER_GRID = 2 * 6 * 8
-"""Parameter sets of the paper's coarse CRF grid (Chen et al. 2015, section 4)."""
-
-
-def data_counts(results: StudyResults) -> dict[str, int]:
-    """Images of each list of the study, as its manifest counts them."""
-    counts = read_manifest(results.paths.manifest)["counts"]
-    if missing := [name for name in PAPER_COUNTS if name not in counts]:
-        raise WeaksegError(f"{results.paths.manifest}: no count of {', '.join(missing)}; run `weakseg data` again")
-    return {name: int(counts[name]) for name in PAPER_COUNTS}
+from weakseg.data.box_files import read_boxes
+from weakseg.data.dataset import read_manifest
+from weakseg.report.paper import PAPER, PaperSetting, paper_lists
+from weakseg.report.results import StudyResults, data_counts
 
 
 def network_text(results: StudyResults) -> str:
@@ -43,21 +25,24 @@ def network_text(results: StudyResults) -> str:
 
 def differences(results: StudyResults) -> list[str]:
     """What sets this study apart from the paper's setting, one sentence each; empty where nothing does."""
-    study, counts = results.study, data_counts(results)
-    network, solver = study.network, study.solver
+    study, counts, full = results.study, data_counts(results), paper_lists(results)
+    network, solver, paper = study.network, study.solver, PaperSetting.read(results.config_dir)
     found: list[str] = []
+    kept = "Counts keep the paper's proportions." if study.counts == "paper" else "Counts are taken as they stand."
     if study.dataset.source == "scenes":
         found.append(
             "The images are generated scenes, not photos. The figures beside the paper's show whether the methods keep "
             "their order; their height says nothing about PASCAL VOC."
         )
-    elif counts != PAPER_COUNTS:
+    elif counts != full:
         found.append(
-            f"The lists are shorter than the paper's: {counts['train_aug']:,} training images instead of "
-            f"{PAPER_TRAIN_AUG:,}, {counts['train']:,} of them in train instead of {PAPER_TRAIN:,}, and a val of "
-            f"{counts['val']:,} instead of {PAPER_VAL:,}. Counts keep the paper's proportions, and the figures are not "
-            "comparable with ones on the full val."
+            f"The lists are not the paper's: {counts['training']:,} training images instead of "
+            f"{full['training']:,}, {counts['pixel_labelled']:,} of them listed with pixel labels instead of "
+            f"{full['pixel_labelled']:,}, and {counts['evaluation']:,} evaluation images instead of "
+            f"{full['evaluation']:,}. {kept} The figures are not comparable with ones on the full val."
         )
+    if tags := _tags_of_photos(results):
+        found.append(tags)
     if network.trunk != "vgg16":
         found.append(
             f"The network is a compact one ({network.trunk}, output stride {network.output_stride}), not VGG-16."
@@ -66,28 +51,27 @@ def differences(results: StudyResults) -> list[str]:
         found.append("The trunk stays as it was pre-trained; only the layers added to it learn.")
     if network.image_scale != 1:
         found.append(f"The network sees images at {network.image_scale:g} of their size.")
-    paper_samples = 6000 * 30
     samples = solver.iterations * solver.batch
-    if samples < paper_samples:
+    if paper.training and samples < (theirs := paper.training.iterations * paper.training.batch):
         found.append(
             f"Training sees {samples:,} samples a run ({solver.iterations:,} mini-batches of {solver.batch}); the "
-            f"paper's runs see {paper_samples:,}."
+            f"paper's runs see {theirs:,}."
         )
     if study.sampling.repeat_factor_threshold > 0:
         found.append(
             "Images of rare classes are drawn more often (repeat-factor sampling), which the paper does not do."
         )
-    if study.estep.valid_cells_only:
+    if study.sampling.valid_cells_only:
         found.append(
             "Cells of padding are left out of the E-step and of the loss; the released code lets them take part."
         )
     grid = study.crf.coarse
     tried = len(grid.w) * len(grid.sigma_xy) * len(grid.sigma_rgb)
-    if tried < PAPER_GRID or study.crf.refine_rounds == 0:
+    if paper.crf_search and (tried < paper.crf_search.size or study.crf.refine_rounds == 0):
         finer = "no finer grid" if study.crf.refine_rounds == 0 else "finer grids"
         found.append(
-            f"The CRF's search tries {tried} parameter sets and {finer} around the best; the paper tries {PAPER_GRID}, "
-            "then finer ones."
+            f"The CRF's search tries {tried} parameter sets and {finer} around the best; the paper tries "
+            f"{paper.crf_search.size}, then finer ones."
         )
     if any(row.weak_annotation == "box" for row in results.experiments):
         found += _box_differences(results)
@@ -98,8 +82,20 @@ def differences(results: StudyResults) -> list[str]:
     return found
 
 
+def _tags_of_photos(results: StudyResults) -> str | None:
+    """A sentence on image-level labels of whole photos, where an experiment reads some."""
+    manifest = read_manifest(results.paths.manifest)
+    without = manifest["counts"]["training"] - manifest["pixel_labelled_training"]
+    if not without or all(row.weak_annotation != "image" for row in results.experiments):
+        return None
+    return (
+        f"Image-level labels of {without:,} training images are those of the whole photo, as these have no pixel "
+        "labels; the paper's are those of the crop."
+    )
+
+
 def _box_differences(results: StudyResults) -> list[str]:
-    entries = read_boxes(results.paths.boxes).values()
+    entries = read_boxes(results.paths.boxes, results.labels).values()
     written = sum(entry.source == "xml" for entry in entries)
     if not written:
         return []
@@ -114,24 +110,53 @@ def conventions(results: StudyResults) -> list[str]:
     """How the figures are made, one sentence each."""
     counts = data_counts(results)
     return [
-        "IOU is the mean over 21 classes, background included, in percent, from one confusion matrix over val; a class "
-        "that occurs nowhere counts as 0 (rule of the VOC development kit).",
-        f"The CRF's parameters are chosen on {counts['crf_val']:,} of the {counts['val']:,} images of val, as in the "
-        "paper. Untuned val is val without these images; where it differs much from the whole, the tuning has helped.",
+        f"IOU is the mean over {len(results.labels)} classes, background included, in percent. It comes from one "
+        "confusion matrix over val. A class that occurs nowhere counts as 0, by the rule of the VOC development kit.",
+        "The column `classes that occur` is the mean with the CRF over the classes that occur in the truth or in the "
+        "prediction. A table has it where it differs from the mean over all.",
+        f"The CRF's parameters are chosen on {counts['held_out']:,} of the {counts['evaluation']:,} images of val, "
+        "as in the paper. The column `without held-out` leaves these images out. Where it differs much from the whole, "
+        "the tuning has helped.",
         "Strong, Weak and Boxes are the counts really used: images with pixel labels, with image-level labels, with "
         "bounding boxes.",
         f"Published figures: {PAPER}. They are single runs with VGG-16 on the full lists. A variant of a line stands "
-        "beside the figure published for the line.",
+        "beside the figure published for the line. A dash stands for a line that was never published.",
     ]
+
+
+def crf_search_text(results: StudyResults, grid: pd.DataFrame) -> str:
+    """How the CRF's parameters were searched, and how the paper searches them.
+
+    Args:
+        results: the study.
+        grid: as `results.read_grids` gives it.
+    """
+    search, paper = results.study.crf, PaperSetting.read(results.config_dir).crf_search
+    text = (
+        f"Each run tries {grid.groupby(['experiment', 'seed']).size().max()} parameter sets on {grid['images'].max()} "
+        f"held-out images. The position kernel is fixed at w {search.w_pos:g} and sigma {search.sigma_pos:g}. "
+        f"Mean-field inference takes {search.iterations} iterations."
+    )
+    if paper:
+        spans = [
+            f"{name} of {min(values):g} to {max(values):g}"
+            for name, values in (("w", paper.w), ("sigma_xy", paper.sigma_xy), ("sigma_rgb", paper.sigma_rgb))
+        ]
+        text += (
+            f" The paper's search tries {spans[0]}, {spans[1]} and {spans[2]}: {paper.size} sets on "
+            f"{paper_lists(results)['held_out']} images. It then tries finer grids around the best."
+        )
+    return text
 
 
 def about(results: StudyResults) -> str:
     """What the study is, in Markdown, for the head of a page."""
-    study, counts = results.study, data_counts(results)
+    study, counts, lists = results.study, data_counts(results), results.study.dataset.lists
     return (
-        f"**Study {study.name}.** {study.description} Images: {study.dataset.name}, {counts['train_aug']:,} for "
-        f"training ({counts['train']:,} of them in `train`), {counts['val']:,} in `val`. Network: "
-        f"{network_text(results)}."
+        f"**Study {study.name}.** {escape(study.description)} Images: {escape(study.dataset.name)}, "
+        f"{counts['training']:,} for training ({counts['pixel_labelled']:,} of them in `{lists.pixel_labelled}`), "
+        f"{counts['evaluation']:,} in `{lists.evaluation}`. "
+        f"Network: {network_text(results)}."
     )
 
 

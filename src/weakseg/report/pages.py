@@ -1,57 +1,125 @@
-"""The pages of the report: their order, and which studies have something to show on them."""
+"""The pages of the report: each is a notebook that says of itself what it shows, needs and reads.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+It says so in its metadata, under the key `weakseg` (see `Page`). To add a page is to add a notebook.
+"""
 
-from weakseg.config import Experiment, study_tables
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from weakseg.config import Experiment, Study, shown_run, study_tables
+from weakseg.errors import WeaksegError
+from weakseg.paths import RunPaths, StudyPaths
+
+BOX_FILES = ("boxes", "bbox_seg_grid", "label_quality")
+ESTEP_FILES = ("estep_maps", "estep_confusion")
+FileName = Literal[
+    "manifest", "tables",
+    "boxes", "bbox_seg_grid", "label_quality", "box_maps",
+    "estep_maps", "estep_confusion",
+    "metrics", "per_class", "crf_grid", "crf", "train_log", "confusion", "labels",
+]  # fmt: skip
+"""What a page can read: files of the study, of its boxes, of the run whose E-step is shown, and of every run."""
+
+SMALL_FILES: tuple[FileName, ...] = (
+    "manifest", "tables", "metrics", "per_class", "crf_grid", "crf", "train_log", "boxes", "bbox_seg_grid",
+    "label_quality",
+)  # fmt: skip
+"""What the index stands for, and what a notebook reads that does not say what it reads: all but pictures."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page of the report, made from the notebook of its name.
+class Page(BaseModel):
+    """What a notebook says of itself under the key `weakseg` of its metadata.
 
     Attributes:
-        title: as the index names it.
-        sentence: what it shows.
-        table: the table of whose experiments it speaks; None for a page on all runs.
-        watched: whether it needs the run whose E-step is looked at.
+        title: as the index names the page.
+        about: what it shows, in a sentence.
+        place: the lower, the earlier it stands on the index; pages of one place stand by name.
+        needs: a study has the page where it fills each table named here; `boxes` stands for an experiment with boxes,
+            `estep` for a run whose E-step is shown.
+        reads: the files that the notebook reads. Each stands for all runs, tables or box methods of the study;
+            `estep_maps` and `estep_confusion` for those of the run whose E-step is shown.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     title: str
-    sentence: str
-    table: str | None = None
-    watched: bool = False
+    about: str = ""
+    place: int = 1000
+    needs: tuple[str, ...] = ()
+    reads: tuple[FileName, ...] = SMALL_FILES
 
 
-PAGES = {
-    "table1": Page(
-        "Table 1", "Every line beside the published figure, and which of the paper's orders hold.", "table1"
-    ),
-    "iou_vs_strong": Page(
-        "IOU against pixel labels", "What a few pixel labels add to many image-level labels.", "table1"
-    ),
-    "table3": Page("Table 3", "Training with bounding boxes beside the published figures.", "table3"),
-    "figure4": Page(
-        "Figure 4", "What boxes become: Bbox-Rect, Bbox-Seg, and the E-step as it learns.", "table3", watched=True
-    ),
-    "boxes": Page("Boxes", "The boxes on images, the search for alpha, and how right the labels are.", "table3"),
-    "per_class": Page("Classes", "IOU by class, and which classes are taken for which."),
-    "qualitative": Page("Pictures", "Typical images and failures, with and without the CRF, chosen by a rule."),
-    "crf_grid": Page("CRF search", "Every parameter set tried on the held-out images, and the winners."),
-    "training_curves": Page("Training", "Loss, learning rate, the E-step's background share, time."),
-}
-"""The pages in the order of reading; a notebook without an entry goes by its file's name, in every study."""
+def read_page(notebook: Path) -> Page:
+    """The page that a notebook makes; one without the key goes by its file's name and is in every study.
+
+    Raises:
+        WeaksegError: not a notebook, or metadata that cannot be used.
+    """
+    try:
+        said = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("weakseg", {})
+        return Page.model_validate({"title": notebook.stem.replace("_", " "), **said})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise WeaksegError(f"{notebook}: metadata.weakseg: {wrong}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeaksegError(f"{notebook}: not a notebook ({error}); write it with Jupyter, or take it away") from error
 
 
-def page_of(name: str) -> Page:
-    """The page of a notebook."""
-    return PAGES.get(name, Page(name.replace("_", " "), ""))
+def read_pages(folder: str | Path) -> dict[str, Page]:
+    """The page of each notebook of a folder by the notebook's name, in the order of reading."""
+    return _in_order({path.stem: read_page(path) for path in Path(folder).glob("*.ipynb")})
 
 
-def pages_of(notebooks: Sequence[str], experiments: list[Experiment]) -> list[str]:
-    """The notebooks that have something to show of these experiments: known ones in their order, then others."""
-    tables, watched = study_tables(experiments), any(row.watched for row in experiments)
-    shown = [
-        name for name in notebooks if page_of(name).table in (None, *tables) and (watched or not page_of(name).watched)
-    ]
-    return [name for name in PAGES if name in shown] + sorted(set(shown) - set(PAGES))
+def shown_pages(pages: Mapping[str, Page], study: Study, experiments: list[Experiment]) -> list[str]:
+    """The names of the pages that have something to show of these experiments, in the order given."""
+    offered = {*study_tables(experiments)}
+    if any(row.weak_annotation == "box" for row in experiments):
+        offered.add("boxes")
+    if shown_run(study, experiments):
+        offered.add("estep")
+    return [name for name, page in pages.items() if offered.issuperset(page.needs)]
+
+
+def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment], paths: StudyPaths) -> list[Path]:
+    """The files of a study that `Page.reads` names; those on boxes are left out where nothing trains with any."""
+    runs = [paths.run(row.id, seed) for row in experiments for seed in study.seeds_of(row.id)]
+    boxed = any(row.weak_annotation == "box" for row in experiments)
+    shown = shown_run(study, experiments)
+    found: list[Path] = []
+    for name in reads:
+        if name == "manifest":
+            found.append(paths.manifest)
+        elif name == "tables":
+            found += [paths.table(table) for table in study_tables(experiments)]
+        elif name == "box_maps":
+            found += [paths.box_maps(method) for method in ("bbox_rect", "bbox_seg") if boxed]
+        elif name in BOX_FILES:
+            found += [getattr(paths, name)] if boxed else []
+        elif name in ESTEP_FILES:
+            found += [getattr(paths.run(*shown), name)] if shown else []
+        else:
+            found += [path for run in runs for path in _run_files(run, name)]
+    return found
+
+
+def _run_files(run: RunPaths, name: str) -> list[Path]:
+    file: Any = getattr(run, name)
+    return [file(crf=True), file(crf=False)] if callable(file) else [file]
+
+
+def existing_pages(paths: StudyPaths) -> dict[str, Page]:
+    """The pages of the report's folder by name, in the order of reading; what they say is in the executed notebooks."""
+    found = {}
+    for html in paths.report.glob("*.html"):
+        if html.stem != "index":
+            notebook = paths.report / "notebooks" / f"{html.stem}.ipynb"
+            found[html.stem] = read_page(notebook) if notebook.is_file() else Page(title=html.stem.replace("_", " "))
+    return _in_order(found)
+
+
+def _in_order(pages: Mapping[str, Page]) -> dict[str, Page]:
+    return {name: pages[name] for name in sorted(pages, key=lambda name: (pages[name].place, name))}

@@ -10,7 +10,7 @@ from typing import Any
 
 from weakseg import __version__
 from weakseg.config import config_hash
-from weakseg.data.prepare import read_manifest
+from weakseg.data.dataset import read_manifest
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json
 from weakseg.report.results import StudyResults

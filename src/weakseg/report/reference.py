@@ -11,11 +11,10 @@ from weakseg.config import Study, study_experiments
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_text
 from weakseg.paths import StudyPaths
-from weakseg.report import boxes, figures
-from weakseg.report.notes import data_counts
+from weakseg.report import box_pages, figures
 from weakseg.report.pictures import draw_qualitative
 from weakseg.report.provenance import write_provenance
-from weakseg.report.results import StudyResults, read_grids, read_logs, read_metrics, read_per_class
+from weakseg.report.results import StudyResults, data_counts, read_grids, read_logs, read_metrics, read_per_class
 from weakseg.report.tables import display_table, markdown_table, read_table, read_tables
 
 LARGEST_PAGE = 1_500_000
@@ -46,11 +45,11 @@ def collect_reference(
     }
     tables = read_tables(results)
     frames |= tables
-    if "table3" in tables:
-        frames |= {"bbox_seg_grid": boxes.read_grid(results), "label_quality": boxes.read_quality(results)}
+    if _has_boxes(results):
+        frames |= {"bbox_seg_grid": box_pages.read_grid(results), "label_quality": box_pages.read_quality(results)}
     drawn = _draw_figures(results)
     for name, frame in tables.items():
-        atomic_write_text(target / f"{name}.md", markdown_table(display_table(frame, name)))
+        atomic_write_text(target / f"{name}.md", markdown_table(display_table(frame, results.weak_word(name))))
     for name, frame in frames.items():
         with atomic_path(target / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
@@ -61,6 +60,10 @@ def collect_reference(
     for page in pages:
         with atomic_path(target / "report" / page.name) as temporary:
             shutil.copyfile(page, temporary)
+
+
+def _has_boxes(results: StudyResults) -> bool:
+    return any(row.weak_annotation == "box" for row in results.experiments)
 
 
 def _pages(paths: StudyPaths) -> list[Path]:
@@ -88,18 +91,17 @@ def _draw_figures(results: StudyResults) -> dict[str, bytes]:
     """The figures that a README shows, by file name."""
     figures.set_style()
     drawn: dict[str, bytes] = {}
-    if "table3" in results.tables:
-        curve = figures.alpha_curve(boxes.read_grid(results), boxes.PUBLISHED_ALPHA)
-        drawn["alpha.png"] = _image(curve, "png", dpi=130)
-    if any(row.watched for row in results.experiments):
-        drawn["figure4.jpg"] = _image(boxes.draw_figure4(results), "jpg", dpi=110)
+    if _has_boxes(results):
+        drawn["alpha.png"] = _image(box_pages.draw_alpha(results), "png", dpi=130)
+    if results.estep_run is not None:
+        drawn["figure4.jpg"] = _image(box_pages.draw_figure4(results), "jpg", dpi=110)
     if "table1" in results.tables:
-        curve = figures.iou_against_strong(read_table(results.paths, "table1"), data_counts(results)["train"])
+        curve = figures.iou_against_strong(read_table(results.paths, "table1"), data_counts(results)["pixel_labelled"])
         drawn["iou_vs_strong.png"] = _image(curve, "png", dpi=130)
-        typical, failures = draw_qualitative(results)
-        drawn["qualitative.jpg"] = _image(typical, "jpg", dpi=110)
-        if failures is not None:
-            drawn["failures.jpg"] = _image(failures, "jpg", dpi=110)
+    typical, failures = draw_qualitative(results, results.tables[0])
+    drawn["qualitative.jpg"] = _image(typical, "jpg", dpi=110)
+    if failures is not None:
+        drawn["failures.jpg"] = _image(failures, "jpg", dpi=110)
     return drawn
 
 

@@ -2,17 +2,17 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from weakseg.config import Experiment, Study, load_study, study_experiments, study_tables
-from weakseg.data.prepare import held_out, open_data
-from weakseg.data.voc import read_index_png
+from weakseg.config import EVERY, Experiment, Study, load_study, shown_run, study_experiments, study_tables
+from weakseg.data.dataset import ROLES, read_manifest
 from weakseg.errors import WeaksegError
-from weakseg.labels import BACKGROUND, CLASSES, IGNORE
+from weakseg.labels import LabelSet
 from weakseg.paths import RunPaths, StudyPaths
 
 
@@ -34,8 +34,23 @@ class StudyResults:
 
     @property
     def tables(self) -> list[str]:
-        """The tables of the paper that it fills."""
+        """The tables that it fills."""
         return study_tables(self.experiments)
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The label set of its images, as its manifest says."""
+        return LabelSet.from_json(read_manifest(self.paths.manifest)["labels"])
+
+    @property
+    def estep_run(self) -> tuple[str, int] | None:
+        """Experiment and seed of the run whose E-step is shown; None where there is none."""
+        return shown_run(self.study, self.experiments)
+
+    def weak_word(self, table: str) -> str:
+        """What a table calls its weakly annotated images: `boxes` where all of them have boxes, else `weak`."""
+        kinds = {row.weak_annotation for row in self.experiments if row.weak and row.line_in(table)}
+        return "boxes" if kinds == {"box"} else "weak"
 
     def runs(self) -> list[tuple[Experiment, int, RunPaths]]:
         """Every run: experiment, seed, files."""
@@ -63,12 +78,15 @@ def open_results(study: str, results: str | Path = "results", config_dir: str | 
 
 def experiment_label(row: Experiment) -> str:
     """A short name for figures: method, the paper's counts, and the variant."""
-    counts = {"weak": "", "semi": f" {row.strong:,}+{row.weak:,}", "strong": f" {row.strong:,}"}[row.kind]
-    return f"{row.method}{counts}" + (f", {row.variant}" if row.variant else "")
+    strong, weak = ("all" if count == EVERY else f"{count:,}" for count in (row.strong, row.weak))
+    counts = {"weak": "", "semi": f" {strong}+{weak}", "strong": f" {strong}"}[row.kind]
+    return f"{row.title}{counts}" + (f", {row.variant}" if row.variant else "")
 
 
 def read_metrics(results: StudyResults) -> pd.DataFrame:
     """One row a run: experiment, line, method, kind, seed, counts used, and IOU in percent by part and stage.
+
+    `iou_crf_occurring` is the mean over the classes that occur in truth or prediction; NaN where a run did not note it.
 
     Raises:
         WeaksegError: a run is missing; it names the target that makes it.
@@ -91,7 +109,7 @@ def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPath
             "table": row.table,
             "line": row.line,
             "label": experiment_label(row),
-            "method": row.method,
+            "method": row.title,
             "kind": row.kind,
             "annotation": row.weak_annotation,
             "variant": row.variant,
@@ -103,6 +121,7 @@ def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPath
             "paper_strong": row.strong,
             "train_seconds": metrics["train_seconds"],
             "iou_crf": metrics["crf"]["val"]["iou"],
+            "iou_crf_occurring": _number(metrics["crf"]["val"].get("iou_occurring")),
             "iou_dcnn": metrics["dcnn"]["val"]["iou"],
             "iou_crf_untuned_val": metrics["crf"]["untuned_val"]["iou"],
             "iou_dcnn_untuned_val": metrics["dcnn"]["untuned_val"]["iou"],
@@ -116,6 +135,10 @@ def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPath
         raise WeaksegError(f"{run.metrics}: not JSON ({error}); {again}") from error
     except (KeyError, TypeError) as error:
         raise WeaksegError(f"{run.metrics}: lacks {error}; it was written by another version: {again}") from error
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _stacked(results: StudyResults, name: str) -> pd.DataFrame:
@@ -167,103 +190,13 @@ def read_confusion(results: StudyResults, experiment: str, seed: int, *, crf: bo
         frame = pd.read_csv(path, index_col=0)
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such file; evaluate run {experiment}, seed {seed}, again") from None
-    if list(frame.columns) != list(CLASSES) or len(frame) != len(CLASSES):
-        raise WeaksegError(f"{path}: not a matrix of the {len(CLASSES)} classes; evaluate the run again")
+    names = list(results.labels.names)
+    if list(frame.columns) != names or len(frame) != len(names):
+        raise WeaksegError(f"{path}: not a matrix of the {len(names)} classes; evaluate the run again")
     return frame
 
 
-def image_iou(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Mean IOU of one image in percent, over the labels that occur in its truth or prediction; void is dropped.
-
-    Unlike the study's mean IOU it leaves out labels that occur nowhere: a single image has few of the 21. NaN where all
-    is void.
-    """
-    valid = truth != IGNORE
-    true, given = truth[valid].astype(np.intp), prediction[valid].astype(np.intp)
-    hits = np.bincount(true[true == given], minlength=256)
-    union = np.bincount(true, minlength=256) + np.bincount(given, minlength=256) - hits
-    occurs = union > 0
-    return float(100 * (hits[occurs] / union[occurs]).mean()) if occurs.any() else float("nan")
-
-
-def image_ious(results: StudyResults, experiment: str, seed: int, *, crf: bool) -> pd.DataFrame:
-    """Image IOU (`image_iou`, percent) of a run over val without the images on which its CRF was tuned.
-
-    Returns:
-        Index: image id, sorted. Columns: iou; classes, the foreground labels of the truth as a tuple. Images without a
-        foreground label are left out.
-    """
-    folder = open_data(results.paths.manifest)
-    labels = results.paths.run(experiment, seed).labels(crf=crf)
-    tuned = set(held_out(results.paths.manifest))
-    rows = {}
-    for image_id in sorted(set(folder.ids("val")) - tuned):
-        truth = folder.labels(image_id)
-        classes = tuple(int(label) for label in np.unique(truth) if label not in (BACKGROUND, IGNORE))
-        if classes:
-            path = labels / f"{image_id}.png"
-            if not path.is_file():
-                raise WeaksegError(f"{path}: no such file; evaluate run {experiment}, seed {seed}, again")
-            rows[image_id] = {"iou": image_iou(truth, read_index_png(path)), "classes": classes}
-    if not rows:
-        raise WeaksegError(f"{folder.list_path('val')}: no image with an object to show besides the held-out ones")
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def choose_images(ious: pd.DataFrame, count: int) -> tuple[list[str], list[str]]:
-    """Images for the qualitative page, by a fixed rule: half typical, half failures.
-
-    Images are ranked by image IOU, equal ones by id. Typical are the half (rounded up) nearest to the median rank,
-    failures the lowest. In both, an image whose classes were taken before waits until no other is left.
-
-    Args:
-        ious: as `image_ious` gives them.
-        count: images in all; fewer where there are fewer.
-
-    Returns:
-        Typical ids, failure ids; no image in both, each from better to worse.
-    """
-    ranked = sorted(ious.index, key=lambda i: (ious.at[i, "iou"], i))
-    middle = (len(ranked) - 1) / 2
-    nearest = sorted(range(len(ranked)), key=lambda rank: (abs(rank - middle), rank))
-    count = min(count, len(ranked))
-    typical = _varied([ranked[rank] for rank in nearest], ious["classes"], count - count // 2)
-    failures = _varied([image_id for image_id in ranked if image_id not in typical], ious["classes"], count // 2)
-    return tuple(sorted(ids, key=ranked.index, reverse=True) for ids in (typical, failures))  # type: ignore[return-value]
-
-
-def _varied(order: list[str], classes: pd.Series, count: int) -> list[str]:
-    """The first `count` ids of `order`, those with new classes before those with classes taken already."""
-    seen: set[tuple[int, ...]] = set()
-    new: list[str] = []
-    old: list[str] = []
-    for image_id in order:
-        (old if classes[image_id] in seen else new).append(image_id)
-        seen.add(classes[image_id])
-    return (new + old)[:count]
-
-
 def data_counts(results: StudyResults) -> dict[str, int]:
-    """Images by list, held-out ones included."""
-    folder = open_data(results.paths.manifest)
-    counts = {name: len(folder.ids(name)) for name in ("train", "train_aug", "val")}
-    return {**counts, "crf_val": len(held_out(results.paths.manifest))}
-
-
-def read_pictures(
-    results: StudyResults, experiments: list[Experiment], image_ids: list[str], *, longest_px: int = 260
-) -> list[list[np.ndarray]]:
-    """For each image its photo, its truth, and each experiment's labels without and with the CRF (first seed).
-
-    Pictures whose longer side exceeds `longest_px` are thinned out by a whole factor, so that pages stay small.
-    """
-    folder = open_data(results.paths.manifest)
-    rows = []
-    for image_id in image_ids:
-        pictures = [folder.image(image_id), folder.labels(image_id)]
-        for row in experiments:
-            run = results.paths.run(row.id, results.study.seeds_of(row.id)[0])
-            pictures += [read_index_png(run.labels(crf=crf) / f"{image_id}.png") for crf in (False, True)]
-        step = -(-max(pictures[0].shape[:2]) // longest_px)
-        rows.append([picture[::step, ::step] for picture in pictures])
-    return rows
+    """Images of each list of the study by its role, as its manifest counts them."""
+    counts = read_manifest(results.paths.manifest)["counts"]
+    return {role: int(counts[role]) for role in ROLES}

@@ -1,10 +1,15 @@
-"""The M-step's loss: cross-entropy of unbiased scores against label maps, strong and weak halves mixed."""
+"""The M-step's loss: what each stream teaches by its method, joined by the streams' weights."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg.errors import WeaksegError
 from weakseg.labels import IGNORE
+from weakseg.methods import Method, Shown
+from weakseg.strict import Strict
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -19,28 +24,55 @@ def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(scores, labels, ignore_index=IGNORE)
 
 
-def mixed_loss(
-    scores: Tensor, strong: Tensor | None, weak: Tensor | None, strong_weight: float
-) -> tuple[Tensor, float, float]:
-    """The batch's loss and its halves (NaN where a half is absent).
+def teach(method: Method, scores: Tensor, shown: Shown, constants: Strict) -> tuple[Tensor, Tensor | None]:
+    """The loss of a stream's images, and the label map it is against; None for a method with a loss of its own.
 
-    The strong images come first. With both halves the loss is w CE(strong) + (1 - w) CE(weak), each averaged over
-    its own valid cells (box-semi configuration of the release: w = .7); with one, its cross-entropy.
+    The E-step sees the scores of the same forward pass; the loss sees them without the E-step's biases.
 
     Args:
-        scores: (N_s + N_w, L+1, h, w).
-        strong: (N_s, h, w) int64 or None.
-        weak: (N_w, h, w) int64 label maps of the E-step, or None.
-        strong_weight: w in [0, 1].
+        method: how the images teach.
+        scores: (n, L+1, h, w) of the stream's images.
+        shown: what the method is shown of them.
+        constants: of the method.
+
+    Raises:
+        WeaksegError: the method's label map or loss has another shape than it must.
     """
-    split = 0 if strong is None else len(strong)
-    nothing = torch.tensor(float("nan"))
-    loss_strong = nothing if strong is None else cross_entropy(scores[:split], strong)
-    loss_weak = nothing if weak is None else cross_entropy(scores[split:], weak)
-    if strong is None:
-        loss = loss_weak
-    elif weak is None:
-        loss = loss_strong
-    else:
-        loss = strong_weight * loss_strong + (1 - strong_weight) * loss_weak
-    return loss, float(loss_strong.detach()), float(loss_weak.detach())
+    if method.loss is not None:
+        loss = method.loss(scores, shown, constants)
+        if loss.shape != ():
+            raise WeaksegError(f"method {method.name}: its loss has shape {tuple(loss.shape)}; it must be one number")
+        return loss, None
+    labels = estep(method, scores.detach(), shown, constants)
+    return cross_entropy(scores, labels), labels
+
+
+def estep(method: Method, scores: Tensor, shown: Shown, constants: Strict) -> Tensor:
+    """The label map that a method trains with: the E-step's, or the one that came with the images.
+
+    Raises:
+        WeaksegError: the E-step's label map has another shape or type than it must.
+    """
+    if method.estep is None:
+        assert shown.label_map is not None  # the registry sees to it
+        return shown.label_map
+    labels = method.estep(scores, shown, constants)
+    expected = (scores.shape[0], *scores.shape[2:])
+    if labels.dtype != torch.int64 or tuple(labels.shape) != expected:
+        raise WeaksegError(
+            f"method {method.name}: its E-step must give int64 {expected}, got {labels.dtype} {tuple(labels.shape)}"
+        )
+    return labels.masked_fill(~shown.inside, IGNORE) if shown.valid_cells_only else labels
+
+
+def joined_loss(losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The batch's loss: with one stream its own, with several the sum of weight times loss.
+
+    Each is averaged over its own valid cells (box-semi configuration of the release: .7 strong, .3 weak).
+    """
+    if len(losses) == 1:
+        return losses[0]
+    total = weights[0] * losses[0]
+    for weight, loss in zip(weights[1:], losses[1:], strict=True):
+        total = total + weight * loss
+    return total

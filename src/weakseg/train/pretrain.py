@@ -11,13 +11,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from weakseg.config import Study
-from weakseg.data.prepare import read_manifest
-from weakseg.data.scenes import read_pretraining
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_csv
-from weakseg.labels import NUM_LABELS
 from weakseg.model import build_model, preprocess
 from weakseg.paths import StudyPaths
+from weakseg.scenes.write import read_pretraining
 
 HELD_OUT_SHARE = 0.1
 """Share of the images on which the accuracy is measured."""
@@ -39,15 +37,15 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
         lr: highest rate.
 
     Raises:
-        WeaksegError: weights that the study does not make itself, no data, or no pre-training images.
+        WeaksegError: weights that the study does not make itself, or no pre-training images.
     """
     weights = study.network.weights
     if weights is None or "{results}" not in weights.path:
         raise WeaksegError(
             f"study {study.name}: network.weights.path is not below {{results}}, so there is nothing to pre-train"
         )
-    read_manifest(paths.manifest)
-    images, labels = read_pretraining(paths.root / "data")
+    label_set = study.dataset.label_set()
+    images, labels = read_pretraining(paths.images, label_set)
     inputs = torch.stack([preprocess(image, weights.preprocessing) for image in images])
     targets = torch.from_numpy(labels.astype(np.int64))
     torch.manual_seed(0)
@@ -57,7 +55,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
     batch = min(batch, len(train))
 
     trunk = build_model(study.network).trunk
-    classifier = nn.Linear(trunk.out_channels, NUM_LABELS)
+    classifier = nn.Linear(trunk.out_channels, len(label_set))
     nn.init.zeros_(classifier.bias)
     parameters = [*trunk.parameters(), *classifier.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)

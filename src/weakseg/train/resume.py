@@ -38,7 +38,8 @@ class ResumeFolder:
         if not self.state_path.exists():
             return None
         try:
-            return torch.load(self.state_path, weights_only=True)
+            # On the CPU first: a state that was written on a GPU goes on anywhere.
+            return torch.load(self.state_path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise WeaksegError(
                 f"{self.state_path}: not a readable resume state ({error}); delete it to start this run anew"

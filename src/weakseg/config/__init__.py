@@ -1,0 +1,55 @@
+"""Typed studies, experiments and published figures, read from YAML; unknown keys are refused.
+
+Defaults are written once, in these models. The JSON schemas under `workflow/schemas/` are generated from them
+(`weakseg schemas`), and a test fails when they drift.
+"""
+
+from weakseg.config.crf import Boxes, CrfGrid, CrfSearch
+from weakseg.config.dataset import Dataset, Lists, Role, Scenes
+from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
+from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing
+from weakseg.config.paper import PaperFigure, load_paper
+from weakseg.config.reading import DATA_ROOT_VARIABLE, config_hash, resolve_path
+from weakseg.config.solver import Sampling, Solver
+from weakseg.config.study import (
+    Study,
+    load_sheet,
+    load_study,
+    shown_run,
+    study_experiments,
+    study_path,
+    study_tables,
+)
+
+__all__ = [
+    "DATA_ROOT_VARIABLE",
+    "EVERY",
+    "Boxes",
+    "CrfGrid",
+    "CrfSearch",
+    "Dataset",
+    "Experiment",
+    "ExperimentSheet",
+    "FieldOfView",
+    "InitialWeights",
+    "Lists",
+    "Network",
+    "PaperFigure",
+    "PaperLists",
+    "Preprocessing",
+    "Role",
+    "Sampling",
+    "Scenes",
+    "Solver",
+    "Stream",
+    "Study",
+    "config_hash",
+    "load_paper",
+    "load_sheet",
+    "load_study",
+    "resolve_path",
+    "shown_run",
+    "study_experiments",
+    "study_path",
+    "study_tables",
+]

@@ -1,0 +1,95 @@
+"""What a study says of its data set: where the images come from, its labels and its lists."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from weakseg.config.reading import DATA_ROOT_VARIABLE
+from weakseg.labels import KNOWN, LabelSet
+from weakseg.strict import Strict
+
+Role = Literal["pixel_labelled", "training", "evaluation", "held_out"]
+"""What a list of images is for: images with pixel labels, of which the strong ones are taken first; all training
+images; images that are scored; those of them on which the CRF is tuned."""
+
+SCENES_VERSION = 2
+"""Raised when the generator no longer gives the same images for the same sizes and seed."""
+
+
+class Scenes(Strict):
+    """Sizes of the generated data set (study `demo`)."""
+
+    seed: int = Field(0, ge=0, description="Seed of the generator; the same seed gives the same bytes.")
+    height_px: int = Field(120, ge=32, description="Height of a scene in pixels.")
+    width_px: int = Field(160, ge=32, description="Width of a scene in pixels.")
+    train: int = Field(60, ge=1, description="Images of `train` (pixel labels with a void border).")
+    train_aug: int = Field(240, ge=2, description="Images of `train_aug`, those of `train` included.")
+    val: int = Field(60, ge=1, description="Images of `val`.")
+    crf_val: int = Field(10, ge=1, description="Held-out images of `val` on which the CRF is tuned.")
+    classes: int = Field(20, ge=2, description="Foreground classes that occur (labels 1..classes).")
+    pretrain_per_class: int = Field(60, ge=1, description="Single-object images a class for pre-training.")
+    pretrain_size_px: int = Field(64, ge=32, description="Side of a pre-training image in pixels.")
+
+
+class Lists(Strict):
+    """Names of the data set's lists, files of `ImageSets/Segmentation` without `.txt`."""
+
+    pixel_labelled: str = Field("train", description="Images of which the strong ones are taken first, sorted.")
+    training: str = Field("train_aug", description="All training images, those of `pixel_labelled` included.")
+    evaluation: str = Field("val", description="Images that are scored.")
+    held_out: str = Field(
+        "crf_val", description="Those of `evaluation` on which the CRF is tuned; made by rule where there is no list."
+    )
+
+
+class OwnClass(Strict):
+    """A class of a study's own label set."""
+
+    name: str = Field(min_length=1, description="Name of the class, as the annotation writes it.")
+    colour: str | None = Field(None, pattern=r"^#[0-9a-fA-F]{6}$", description="#rrggbb; null: that of VOC's palette.")
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Dataset(Strict):
+    """Where the images come from; whatever the source, they are read in the VOC layout."""
+
+    name: str = Field(description="Name of the data set, printed in the report.")
+    source: Literal["scenes", "path", "download"] = Field(
+        description="scenes: generated; path: a VOC-layout folder of the user; download: by config/datasets.yaml."
+    )
+    path: str | None = Field(
+        None,
+        description="Folder with JPEGImages, ImageSets and what annotation there is (source: path). `{data_root}` "
+        f"stands for `--config data_root=...` or the environment variable {DATA_ROOT_VARIABLE}.",
+    )
+    scenes: Scenes | None = Field(None, description="Sizes of the generated scenes (source: scenes).")
+    labels: (
+        Literal["voc", "coco"]
+        | Annotated[tuple[Annotated[OwnClass, BeforeValidator(_named)], ...], Field(min_length=1)]
+    ) = Field("voc", description="The labels: `voc`, `coco`, or the names of one's own foreground classes in order.")
+    lists: Lists = Field(default_factory=lambda: Lists(), description="Which list is for what.")
+    image_labels: str | None = Field(
+        None,
+        description="CSV with image-level labels by hand (source: path); `{data_root}` as in `path`. null: the file "
+        "image_labels.csv of the folder, where there is one.",
+    )
+
+    @model_validator(mode="after")
+    def _source_has_its_field(self) -> "Dataset":
+        if self.source == "path" and not self.path:
+            raise ValueError("dataset.path is needed where dataset.source is 'path'")
+        if self.source == "scenes" and self.scenes is None:
+            raise ValueError("dataset.scenes is needed where dataset.source is 'scenes'")
+        if self.scenes is not None and self.scenes.classes > len(self.label_set().classes):
+            raise ValueError(f"dataset.scenes.classes is more than the {len(self.label_set().classes)} of the labels")
+        return self
+
+    def label_set(self) -> LabelSet:
+        """The labels, with names and colours."""
+        if isinstance(self.labels, str):
+            return KNOWN[self.labels]
+        colours = {own.name: own.colour for own in self.labels if own.colour}
+        return LabelSet.of_classes("own", [own.name for own in self.labels], colours)

@@ -1,0 +1,71 @@
+"""Networks and the initial weights of their trunks."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from weakseg.strict import Strict
+
+FieldOfView = Literal["small", "large"]
+"""Field of view of the head: SmallFOV or LargeFOV."""
+
+
+class Preprocessing(Strict):
+    """How pixels 0..255 enter a trunk: x = (scale * pixel - mean) / std, channels put in order first."""
+
+    channel_order: Literal["RGB", "BGR"] = Field("RGB", description="Order of the input channels.")
+    scale: float = Field(1 / 255, gt=0, description="Factor on pixels 0..255.")
+    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="Subtracted, after scaling.")
+    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="Divided by.")
+
+
+class InitialWeights(Strict):
+    """Initial weights of a trunk, by file and checksum, with the preprocessing they were trained with."""
+
+    path: str = Field(
+        description="A safetensors file; `{data_root}` as in dataset.path; `{results}` is the study's result folder."
+    )
+    sha256: str | None = Field(
+        None, description="Hex SHA-256 of the file; null only for a file that a rule of the study makes."
+    )
+    preprocessing: Preprocessing = Field(
+        default_factory=lambda: Preprocessing(), description="The input convention of these weights."
+    )
+
+
+class Network(Strict):
+    """A trunk at output stride 8 or 16 with a DeepLab head (Chen et al. 2015; DeepLab v1 release)."""
+
+    trunk: Literal["vgg16", "mobilenet_v2", "squeezenet1_1", "tiny"] = Field(description="Trunk by name.")
+    output_stride: Literal[8, 16] = Field(8, description="Input pixels per score cell.")
+    head_channels: int | None = Field(
+        None, ge=1, description="Channels of fc6 and fc7; null: the paper's (4096 small FOV, 1024 large FOV)."
+    )
+    fov_scale: float = Field(
+        1.0, gt=0, description="Factor on fc6's rate, for photos much smaller than VOC's; rates are 1 cell at least."
+    )
+    skip_classifier: bool = Field(
+        False,
+        description="Compact networks: add a linear classifier on the trunk's last map to the head's scores, so "
+        "that every pre-trained channel is seen directly.",
+    )
+    separable_fc6: bool = Field(
+        False,
+        description="Compact networks: fc6 as a 1x1 convolution followed by a dilated depthwise kernel, which keeps "
+        "the field of view and makes it cheap on wide trunks.",
+    )
+    weights: InitialWeights | None = Field(None, description="Initial weights; null: random.")
+    freeze_trunk: bool = Field(
+        False, description="Keep the trunk as it is; its maps are then computed once and cached."
+    )
+    image_scale: float = Field(1.0, gt=0, le=2, description="Factor on the photo's sides before the network.")
+    crop_px: int = Field(321, ge=33, description="Side of a training crop in network pixels; stride*k+1.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Elementwise dropout after fc6 and fc7.")
+
+    @model_validator(mode="after")
+    def _crop_is_aligned(self) -> "Network":
+        if (self.crop_px - 1) % self.output_stride:
+            raise ValueError(
+                f"network.crop_px {self.crop_px} is not a multiple of output_stride {self.output_stride} plus 1"
+            )
+        return self

@@ -1,0 +1,194 @@
+"""A study: one file under `config/studies/`, with the experiments that it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError, create_model
+
+from weakseg.config.crf import Boxes, CrfSearch
+from weakseg.config.dataset import Dataset
+from weakseg.config.experiment import Experiment, ExperimentSheet
+from weakseg.config.network import Network
+from weakseg.config.reading import explain, read_yaml
+from weakseg.config.solver import Sampling, Solver
+from weakseg.errors import WeaksegError
+from weakseg.methods import METHODS
+from weakseg.strict import Strict
+
+KINDS = ("weak", "semi", "strong")
+
+if TYPE_CHECKING:
+    Methods = Strict
+else:
+    Methods = create_model(
+        "Methods",
+        __base__=Strict,
+        __doc__="The constants of each method.",
+        **{
+            name: (method.constants, Field(default_factory=method.constants, description=f"Constants of {name}."))
+            for name, method in sorted(METHODS.items())
+            if method.constants.model_fields
+        },
+    )
+
+
+class Report(Strict):
+    """What the report shows."""
+
+    qualitative_images: int = Field(8, ge=1, description="Images on the qualitative page, half of them failures.")
+    box_images: int = Field(6, ge=1, description="Training images of Figure 4 and of the page on boxes.")
+
+
+class Study(Strict):
+    """One file under config/studies/."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the study and of its result folder.")
+    description: str = Field(description="One sentence for the report.")
+    dataset: Dataset
+    counts: Literal["paper", "images"] = Field(
+        "paper",
+        description="How the experiments' counts are meant. paper: n of the paper's lists become the same share of the "
+        "study's; images: as they stand.",
+    )
+    network: Network
+    solver: Solver = Field(default_factory=lambda: Solver())
+    solver_for: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Solver fields that differ: by experiment id, or by kind `weak`, `semi`, `strong`.",
+    )
+    methods: Methods = Field(default_factory=lambda: Methods(), description="Constants by method.")
+    methods_for: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict,
+        description="Constants that differ: by experiment id or kind, then by method.",
+    )
+    sampling: Sampling = Field(default_factory=lambda: Sampling())
+    crf: CrfSearch = Field(default_factory=lambda: CrfSearch())
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="Seeds of every experiment.")
+    seeds_for: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict, description="Seeds of single experiments, in place of `seeds`."
+    )
+    experiments: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Ids of the experiments that the study runs; null: all of config/experiments.yaml.",
+    )
+    boxes: Boxes | None = Field(
+        default_factory=lambda: Boxes(),
+        description="Label maps from boxes; null: the data set has none, and experiments with boxes are left out.",
+    )
+    report: Report = Field(default_factory=lambda: Report())
+
+    def solver_of(self, experiment: Experiment) -> Solver:
+        """The solver with the study's changes for this experiment's kind, then for its id."""
+        fields = self.solver.model_dump()
+        for key in (experiment.kind, experiment.id):
+            fields.update(self.solver_for.get(key, {}))
+        return Solver.model_validate(fields)
+
+    def constants_of(self, experiment: Experiment, method: str) -> Strict:
+        """The constants of a method in an experiment: the study's, then those of its kind and of its id."""
+        model = METHODS[method].constants
+        known = getattr(self.methods, method, None)
+        fields = known.model_dump() if known is not None else {}
+        for key in (experiment.kind, experiment.id):
+            fields.update(self.methods_for.get(key, {}).get(method, {}))
+        return model.model_validate(fields)
+
+    def seeds_of(self, experiment_id: str) -> tuple[int, ...]:
+        """The seeds that this experiment runs with."""
+        return self.seeds_for.get(experiment_id, self.seeds)
+
+
+def study_path(study: str | Path, config_dir: str | Path = "config") -> Path:
+    """The file of a study, by its name or path."""
+    return Path(study) if str(study).endswith((".yaml", ".yml")) else Path(config_dir) / "studies" / f"{study}.yaml"
+
+
+def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
+    """Read a study by name (`config/studies/{name}.yaml`) or by path.
+
+    Raises:
+        WeaksegError: no such file, not YAML, an unknown key or a value out of range; each field is named.
+    """
+    path = study_path(study, config_dir)
+    try:
+        loaded = Study.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise explain(path, error) from error
+    experiments = {row.id: row for row in load_sheet(config_dir).experiments}
+    for chosen in (*(loaded.experiments or ()), *loaded.seeds_for):
+        if chosen not in experiments:
+            raise WeaksegError(f"{path}: no experiment named {chosen!r} in {config_dir}/experiments.yaml")
+    for field in ("solver_for", "methods_for"):
+        for key in getattr(loaded, field):
+            if key not in experiments and key not in KINDS:
+                raise WeaksegError(f"{path}: {field}.{key} is neither a kind nor an experiment")
+    _check_overrides(loaded, path)
+    for row in experiments.values():
+        if loaded.experiments is None or row.id in loaded.experiments:
+            _check_datasets(loaded, row, path)
+    for chosen in loaded.experiments or ():
+        if loaded.boxes is None and experiments[chosen].label_maps:
+            raise WeaksegError(
+                f"{path}: experiment {chosen} needs boxes, but the study says `boxes: null`; take the experiment "
+                "out of `experiments`, or that line"
+            )
+    return loaded
+
+
+def _check_overrides(study: Study, path: Path) -> None:
+    """Raise WeaksegError for a field of `solver_for` or `methods_for` that cannot be used, with its full path."""
+    for key, fields in study.solver_for.items():
+        try:
+            Solver.model_validate({**study.solver.model_dump(), **fields})
+        except ValidationError as error:
+            raise explain(path, error, f"solver_for.{key}.") from error
+    for key, methods in study.methods_for.items():
+        for method, fields in methods.items():
+            if method not in METHODS:
+                raise WeaksegError(f"{path}: methods_for.{key}.{method}: there is no such method")
+            try:
+                METHODS[method].constants.model_validate(fields)
+            except ValidationError as error:
+                raise explain(path, error, f"methods_for.{key}.{method}.") from error
+
+
+def _check_datasets(study: Study, row: Experiment, path: Path) -> None:
+    """Raise WeaksegError for an experiment with a stream from a data set that the study does not have."""
+    for stream in row.streams:
+        if stream.dataset not in (None, study.dataset.name):
+            raise WeaksegError(
+                f"{path}: experiment {row.id} draws from the data set {stream.dataset!r}; the study has one, "
+                f"{study.dataset.name!r}"
+            )
+
+
+def load_sheet(config_dir: str | Path = "config") -> ExperimentSheet:
+    """Read `experiments.yaml`: the sizes of the paper's lists, and a row a line of a table.
+
+    Raises:
+        WeaksegError: no such file, not YAML, or a field that cannot be used; it is named.
+    """
+    path = Path(config_dir) / "experiments.yaml"
+    try:
+        return ExperimentSheet.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise explain(path, error) from error
+
+
+def study_experiments(study: Study, config_dir: str | Path = "config") -> list[Experiment]:
+    """The experiments that a study runs, in the order of `experiments.yaml`; without boxes, those that need none."""
+    rows = load_sheet(config_dir).experiments
+    chosen = [row for row in rows if study.experiments is None or row.id in study.experiments]
+    return chosen if study.boxes else [row for row in chosen if not row.label_maps]
+
+
+def shown_run(study: Study, experiments: list[Experiment]) -> tuple[str, int] | None:
+    """Id and first seed of the run whose E-step Figure 4 shows, Bbox-EM-Fixed on boxes alone; None without one."""
+    rows = (row for row in experiments if row.kind == "weak" and row.weak_method == "bbox_em_fixed")
+    return next(((row.id, study.seeds_of(row.id)[0]) for row in rows), None)
+
+
+def study_tables(experiments: list[Experiment]) -> list[str]:
+    """The tables that a study fills: those to which one of its experiments belongs first of all."""
+    return sorted({row.table for row in experiments})

@@ -1,0 +1,140 @@
+"""What decides each kind of file, in one place: asked by the rules for their parameters and by a run for its own hash.
+
+Each function gives the part of the configuration that a result depends on, as JSON-able values, and nothing else: a
+file is made again when this changes, and only then. What the data hold is not configuration; `training_data` gives it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from weakseg.config import Experiment, PaperLists, Solver, Study, resolve_path
+from weakseg.config.dataset import SCENES_VERSION
+from weakseg.data.contents import FileFact, changed_names, named_files, read_contents, read_facts
+from weakseg.data.crop_labels import CropGeometry
+from weakseg.data.dataset import read_manifest
+from weakseg.data.voc import VocFolder
+from weakseg.errors import WeaksegError
+from weakseg.files import sha256_json
+from weakseg.paths import StudyPaths
+
+UNREAD_OF_SOLVER = {"step": {"poly_power"}, "poly": {"step_iterations", "step_factor"}}
+"""Fields that a schedule does not read."""
+
+
+def scenes(study: Study) -> Any:
+    """The generated images: sizes, seed, the drawn classes, and the version of the generator."""
+    sizes = study.dataset.scenes
+    if study.dataset.source != "scenes" or sizes is None:
+        return None
+    return [SCENES_VERSION, sizes.model_dump(mode="json"), study.dataset.label_set().classes[: sizes.classes]]
+
+
+def data(study: Study, paper: PaperLists, paths: StudyPaths, data_root: str | Path | None = None) -> Any:
+    """The manifest: what the study says of its data set, and what the files in its folder hold."""
+    dataset = study.dataset
+    return [
+        dataset.model_dump(mode="json"),
+        dataset.label_set().to_json(),
+        [paper.evaluation, paper.held_out],
+        scenes(study),
+        _folder_state(study, paths, data_root) if dataset.source == "path" else None,
+    ]
+
+
+def _folder_state(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Any:
+    """The state of a user's folder: the one that was noted when its content was last read, while that is the same.
+
+    Sizes and dates tell at once that nothing changed. Files whose size or date differ are read; if their content is
+    the old one, the state is the old one too.
+    """
+    folder = _folder(study, paths, data_root)
+    if folder is None:
+        return None
+    lists = study.dataset.lists
+    ids = {i for name in (lists.training, lists.pixel_labelled, lists.evaluation) for i in folder.read_list(name) or ()}
+    files = named_files(folder, sorted(ids), list(lists.model_dump().values()))
+    noted = read_contents(paths.contents).facts if paths.contents.is_file() else {}
+    same = noted.keys() == files.keys() and not changed_names(read_facts(files, noted), noted)
+    facts: Mapping[str, FileFact] = noted if same else {}
+    state = [[n, f.size, f.mtime_ns] for n, f in sorted(facts.items())] if same else _stat_all(files)
+    return [str(folder.root), sha256_json(state)]
+
+
+def _stat_all(files: Mapping[str, Path]) -> list[list[str | int]]:
+    return [[name, (status := files[name].stat()).st_size, status.st_mtime_ns] for name in sorted(files)]
+
+
+def _folder(study: Study, paths: StudyPaths, data_root: str | Path | None) -> VocFolder | None:
+    """The folder as configured now or, where no data root is given, as last used; None where there is none."""
+    try:
+        root = resolve_path(str(study.dataset.path), data_root=data_root).absolute()
+    except WeaksegError:
+        if not paths.manifest.is_file():
+            return None
+        root = Path(read_manifest(paths.manifest)["root"])
+    try:
+        tags = study.dataset.image_labels and resolve_path(study.dataset.image_labels, data_root=data_root)
+        return VocFolder(root, study.dataset.label_set(), tag_file=tags)
+    except WeaksegError:
+        return None
+
+
+def annotation(study: Study) -> Any:
+    """Image-level labels of photos and crops, and boxes."""
+    geometry = CropGeometry.of(study.network)
+    return [geometry.side, geometry.image_scale, geometry.stride, geometry.step, study.boxes is None]
+
+
+def features(study: Study) -> Any:
+    """Pre-trained weights and cached feature maps: the trunk and its input."""
+    return study.network.model_dump(mode="json", include={"trunk", "output_stride", "weights", "image_scale"})
+
+
+def bbox_seg_search(study: Study) -> Any:
+    """The search for Bbox-Seg's parameters."""
+    return study.boxes and study.boxes.model_dump(mode="json", exclude={"quality_images"})
+
+
+def training(study: Study, experiment: Experiment) -> dict[str, Any]:
+    """The configuration of a run: network, solver, sampling, streams, and the constants that their methods read."""
+    solver: Solver = study.solver_of(experiment)
+    streams = [
+        {
+            **stream.model_dump(mode="json", include={"annotation", "method", "images", "share", "weight"}),
+            "constants": study.constants_of(experiment, stream.method).model_dump(mode="json"),
+        }
+        for stream in experiment.streams
+    ]
+    padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
+    return {
+        # Weights are known by their content, wherever the file lies.
+        "network": study.network.model_dump(mode="json", exclude={"weights": {"path"}}, exclude_defaults=True),
+        "fov": experiment.fov,
+        "solver": solver.model_dump(
+            mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}, exclude_defaults=True
+        ),
+        "sampling": study.sampling.model_dump(
+            mode="json", exclude=set() if padding_matters else {"valid_cells_only"}, exclude_defaults=True
+        ),
+        "counts": study.counts,
+        "streams": streams,
+    }
+
+
+def estep_maps(study: Study, experiment: Experiment) -> Any:
+    """The drawing of E-step maps from a run's snapshots: which images, and the constants of the method."""
+    stream = experiment.estep_stream
+    constants = stream and study.constants_of(experiment, stream.method).model_dump(mode="json")
+    return [study.report.box_images, study.boxes and study.boxes.quality_images, constants]
+
+
+def label_quality(study: Study) -> Any:
+    """The comparison of training labels with the truth: which images, and where their score cells are."""
+    count = study.boxes and study.boxes.quality_images
+    return [count, study.network.image_scale, study.network.output_stride]
+
+
+def crf_search(study: Study) -> Any:
+    """The search for the CRF's parameters."""
+    return study.crf.model_dump(mode="json")

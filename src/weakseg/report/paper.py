@@ -1,0 +1,87 @@
+"""What the paper reports, as `config/paper.yaml` holds it, and how long its lists are."""
+
+import math
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from weakseg.config import Role, load_paper, load_sheet
+from weakseg.errors import WeaksegError
+from weakseg.report.results import StudyResults
+
+PAPER = (
+    "G. Papandreou, L.-C. Chen, K. Murphy, A. L. Yuille: Weakly- and Semi-Supervised Learning of a DCNN for Semantic "
+    "Image Segmentation, ICCV 2015"
+)
+"""Where the published figures come from."""
+
+
+def paper_lists(results: StudyResults) -> dict[Role, int]:
+    """Images of each of the paper's lists by its role."""
+    return load_sheet(results.config_dir).lists.sizes()
+
+
+def published_ious(results: StudyResults) -> dict[tuple[str, int], float]:
+    """The published mean IOU in percent of each line, by table and line."""
+    return {(figure.table, figure.line): figure.iou for figure in load_paper(results.config_dir)}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CrfSearchSetting(_Part):
+    """The values that the paper's coarse search of the CRF's parameters tries."""
+
+    w: tuple[float, ...] = Field(min_length=1)
+    sigma_xy: tuple[float, ...] = Field(min_length=1)
+    sigma_rgb: tuple[float, ...] = Field(min_length=1)
+
+    @property
+    def size(self) -> int:
+        """How many parameter sets there are."""
+        return math.prod(map(len, (self.w, self.sigma_xy, self.sigma_rgb)))
+
+
+class TrainingSetting(_Part):
+    """How long the paper trains: mini-batches, and images in each."""
+
+    iterations: int = Field(ge=1)
+    batch: int = Field(ge=1)
+
+
+class PaperSetting(_Part):
+    """What `paper.yaml` holds besides the tables; what it leaves out is not spoken of.
+
+    Attributes:
+        alpha: IOU in percent of the recovered foreground, by Bbox-Seg's alpha.
+        crf_search: the search for the CRF's parameters.
+        training: the length of a training.
+    """
+
+    alpha: dict[float, float] = Field(default_factory=dict)
+    crf_search: CrfSearchSetting | None = None
+    training: TrainingSetting | None = None
+
+    @classmethod
+    def read(cls, config_dir: str | Path) -> Self:
+        """Read it from a folder of configuration.
+
+        Raises:
+            WeaksegError: no such file, not YAML, or a value that cannot be used.
+        """
+        path = Path(config_dir) / "paper.yaml"
+        try:
+            listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(listed, dict):
+                raise TypeError(type(listed).__name__)
+            return cls.model_validate({key: listed[key] for key in cls.model_fields if key in listed})
+        except FileNotFoundError:
+            raise WeaksegError(f"{path}: no such file; it holds the published figures") from None
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise WeaksegError(f"{path}: {wrong}") from error
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+            raise WeaksegError(f"{path}: not a mapping in YAML ({error})") from error

@@ -1,0 +1,1 @@
+"""The generator of the images of the `demo` study: VOC-style scenes, and single objects for pre-training."""

@@ -1,0 +1,321 @@
+"""All that a run needs before its first iteration: network, mini-batches, optimiser, hash of what decides it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from weakseg import decides
+from weakseg.config import Experiment, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
+from weakseg.data.contents import Contents, check_unchanged, read_contents
+from weakseg.data.crop_labels import CropGeometry, CropLabels
+from weakseg.data.dataset import open_data
+from weakseg.data.features import FeatureCache
+from weakseg.data.label_maps import map_reader, maps_digest
+from weakseg.data.splits import images_of_streams
+from weakseg.data.tag_files import read_tags
+from weakseg.data.voc import VocFolder
+from weakseg.errors import WeaksegError
+from weakseg.files import sha256_file, sha256_json
+from weakseg.labels import LabelSet
+from weakseg.methods import Method
+from weakseg.model import Segmenter, build_model, load_initial_weights
+from weakseg.paths import RunPaths, StudyPaths
+from weakseg.strict import Strict
+from weakseg.train.batches import Batches, Draw
+from weakseg.train.samples import Annotation, FeatureInputs, Inputs, MapAnnotation, PhotoInputs, TagAnnotation
+from weakseg.train.solver import CaffeSGD, parameter_groups
+from weakseg.train.streams import ImageStream, repeat_factors
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How the images of one stream teach.
+
+    Attributes:
+        stream: as the experiment says.
+        ids: its images.
+        method: how they teach.
+        constants: of the method.
+        weight: of its loss.
+        annotation: says what is known of its images.
+    """
+
+    stream: Stream
+    ids: list[str]
+    method: Method
+    constants: Strict
+    weight: float
+    annotation: Annotation
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether its images have pixel labels."""
+        return self.stream.annotation == "strong"
+
+
+@dataclass
+class Setup:
+    """A run before its first iteration.
+
+    Attributes:
+        run: its files.
+        labels: what its labels mean.
+        solver: iterations, rates and the rest.
+        preprocessing: how pixels enter the trunk.
+        decided_by: all that decides the result, and its hash under `hash`.
+        model: the network.
+        trained: the part of it that learns: the head on a frozen trunk, else all.
+        teachings: one a stream.
+        inputs: gives what the network takes.
+        batches: mini-batches by iteration.
+        optimiser: updates the parameters.
+        generator: source of the methods' randomness.
+        device: where the network is.
+        valid_cells_only: whether padding is left out of E-steps and their loss.
+    """
+
+    run: RunPaths
+    labels: LabelSet
+    solver: Solver
+    preprocessing: Preprocessing
+    decided_by: dict[str, Any]
+    model: Segmenter
+    trained: nn.Module
+    teachings: list[Teaching]
+    inputs: Inputs
+    batches: Batches
+    optimiser: CaffeSGD
+    generator: torch.Generator
+    device: torch.device
+    valid_cells_only: bool
+
+
+def prepare_run(
+    study: Study,
+    experiment: Experiment,
+    seed: int,
+    paths: StudyPaths,
+    data_root: str | Path | None = None,
+    config_dir: str | Path = "config",
+) -> Setup:
+    """Open everything that a run reads and build its network.
+
+    Raises:
+        WeaksegError: an input is missing, changed since it was read, or does not fit.
+    """
+    network, solver = study.network, study.solver_of(experiment)
+    data = open_data(paths.manifest)
+    contents = read_contents(paths.contents)
+    torch.manual_seed(seed)
+    chosen = images_of_streams(
+        experiment,
+        data.ids("pixel_labelled"),
+        data.ids("training"),
+        counts=study.counts,
+        paper=load_sheet(config_dir).lists,
+    )
+    everything = [image_id for ids in chosen for image_id in ids]
+    strong = [i for stream, ids in zip(experiment.streams, chosen, strict=True) if _strong(stream) for i in ids]
+    check_unchanged(data, contents, everything, ["photo"])
+    check_unchanged(data, contents, strong, ["mask"])
+
+    weights = _weights_path(study, paths, data_root)
+    weights_sha256 = None if weights is None else sha256_file(weights)
+    preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
+    inputs: Inputs
+    if network.freeze_trunk:
+        cache = FeatureCache(paths.features("training"), memory_share=0.4)
+        cache.check(network, weights_sha256, contents.digest(data.ids("training"), "photo"))
+        inputs = FeatureInputs(network, cache)
+    else:
+        inputs = PhotoInputs(data, network, preprocessing)
+
+    tags = _Tags(study, paths, data)
+    weights_of_loss = _weights_of_loss(experiment.streams)
+    teachings = [
+        Teaching(
+            stream,
+            ids,
+            stream.how,
+            study.constants_of(experiment, stream.method),
+            weight,
+            _annotation(stream, ids, data, study, paths, tags),
+        )
+        for stream, ids, weight in zip(experiment.streams, chosen, weights_of_loss, strict=True)
+    ]
+    decided_by = {
+        **decides.training(study, experiment),
+        "seed": seed,
+        "labels": data.labels.to_json(),
+        "weights_sha256": weights_sha256,
+        "data": _data_digests(teachings, contents, paths, tags, study.sampling.repeat_factor_threshold > 0),
+    }
+    decided_by["hash"] = sha256_json(decided_by)
+
+    model = build_model(network, fov=experiment.fov, num_labels=len(data.labels))
+    if weights is not None and network.weights is not None:
+        load_initial_weights(model, weights, network.weights.sha256)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    threshold = study.sampling.repeat_factor_threshold
+    draws = [
+        Draw(_image_stream(name, teaching, seed, threshold, tags), images, teaching.annotation)
+        for name, teaching, images in zip(
+            stream_names(experiment.streams), teachings, images_of_batch(experiment, solver.batch), strict=True
+        )
+    ]
+    trunk = [] if network.freeze_trunk else list(model.trunk.named_parameters())
+    groups = parameter_groups(trunk, list(model.fc_parameters()), list(model.classifier_parameters()), solver)
+    return Setup(
+        run=paths.run(experiment.id, seed),
+        labels=data.labels,
+        solver=solver,
+        preprocessing=preprocessing,
+        decided_by=decided_by,
+        model=model,
+        trained=model.head if network.freeze_trunk else model,
+        teachings=teachings,
+        inputs=inputs,
+        batches=Batches(inputs, draws, network, seed),
+        optimiser=CaffeSGD(groups, solver.momentum),
+        generator=torch.Generator().manual_seed(seed),
+        device=device,
+        valid_cells_only=study.sampling.valid_cells_only,
+    )
+
+
+def _strong(stream: Stream) -> bool:
+    return stream.annotation == "strong"
+
+
+def _weights_path(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Path | None:
+    weights = study.network.weights
+    if weights is None:
+        return None
+    path = resolve_path(weights.path, data_root=data_root, results=paths.root)
+    if not path.is_file():
+        raise WeaksegError(f"{path}: no such weights file; see the README on initial weights")
+    return path
+
+
+class _Tags:
+    """Image-level labels, read only if something asks for them."""
+
+    def __init__(self, study: Study, paths: StudyPaths, data: VocFolder) -> None:
+        self.study, self.paths, self.labels = study, paths, data.labels
+        self._tags: Mapping[str, np.ndarray] | None = None
+        self._crops: CropLabels | None = None
+
+    @property
+    def photos(self) -> Mapping[str, np.ndarray]:
+        """(L+1,) bool by image."""
+        if self._tags is None:
+            self._tags = read_tags(self.paths.image_labels, self.labels)
+        return self._tags
+
+    @property
+    def crops(self) -> CropLabels:
+        """The same for crops."""
+        if self._crops is None:
+            self._crops = CropLabels(self.photos, self.paths.crop_labels, CropGeometry.of(self.study.network))
+        return self._crops
+
+    def of(self, ids: Sequence[str]) -> np.ndarray:
+        """(n, L+1) bool of some images."""
+        self.check(ids)
+        return np.stack([self.photos[i] for i in ids])
+
+    def check(self, ids: Sequence[str]) -> None:
+        """Raise WeaksegError unless every image has image-level labels."""
+        if missing := [i for i in ids if i not in self.photos]:
+            raise WeaksegError(
+                f"{self.paths.image_labels}: {len(missing)} of {len(ids)} images are missing, {missing[0]} the first; "
+                "add them, or run `weakseg annotate` again"
+            )
+
+
+def _annotation(
+    stream: Stream, ids: list[str], data: VocFolder, study: Study, paths: StudyPaths, tags: _Tags
+) -> Annotation:
+    """What is known of a stream's images. Labels of a frozen trunk's few cells are kept in memory."""
+    keep = study.network.freeze_trunk
+    if stream.annotation == "image":
+        tags.check(ids)
+        return TagAnnotation(tags.crops)
+    if stream.annotation == "box":
+        folder = paths.box_maps(str(stream.how.label_maps))
+        return MapAnnotation(map_reader(folder, ids, data.labels), study.network, keep=keep)
+    if missing := [image_id for image_id in ids if not data.has_pixel_labels(image_id)]:
+        raise WeaksegError(
+            f"{data.mask_path(missing[0])}: no such mask; {len(missing)} of {len(ids)} strong images have none"
+        )
+    return MapAnnotation(data.pixel_labels, study.network, keep=keep)
+
+
+def _data_digests(
+    teachings: Sequence[Teaching], contents: Contents, paths: StudyPaths, tags: _Tags, tags_draw: bool
+) -> list[dict[str, Any]]:
+    """Hashes of all that a run reads of its images: photos, their annotation, and what draws them."""
+    digests = []
+    for teaching in teachings:
+        ids = teaching.ids
+        if teaching.is_strong:
+            annotation = contents.digest(ids, "mask")
+        elif teaching.stream.annotation == "image":
+            annotation = tags.crops.digest(ids)
+        else:
+            annotation = maps_digest(paths.box_maps(str(teaching.method.label_maps)), ids)
+        digests.append(
+            {
+                "images": len(ids),
+                "list": sha256_json(ids),
+                "photos": contents.digest(ids, "photo"),
+                "annotation": annotation,
+                "drawn_by": sha256_json(tags.of(ids).astype(int).tolist()) if tags_draw else None,
+            }
+        )
+    return digests
+
+
+def stream_names(streams: Sequence[Stream]) -> list[str]:
+    """A name for each stream, by which its images are shuffled: `strong`, `weak`, numbered if there are more."""
+    names: list[str] = []
+    for stream in streams:
+        kind = "strong" if _strong(stream) else "weak"
+        before = sum(name.rstrip("0123456789") == kind for name in names)
+        names.append(f"{kind}{before + 1}" if before else kind)
+    return names
+
+
+def images_of_batch(experiment: Experiment, batch: int) -> list[int]:
+    """How many images of a mini-batch each stream gives: its share, rounded so that they sum to the batch.
+
+    Raises:
+        WeaksegError: a stream would give none.
+    """
+    streams = experiment.streams
+    exact = [batch * (stream.share if stream.share is not None else 1 / len(streams)) for stream in streams]
+    counts = [int(value + 1e-9) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for i in by_remainder[: batch - sum(counts)]:
+        counts[i] += 1
+    if min(counts) < 1:
+        raise WeaksegError(
+            f"experiment {experiment.id}: a mini-batch of {batch} has no image for one of its {len(streams)} streams; "
+            "raise solver.batch"
+        )
+    return counts
+
+
+def _weights_of_loss(streams: Sequence[Stream]) -> list[float]:
+    return [stream.weight if stream.weight is not None else 1 / len(streams) for stream in streams]
+
+
+def _image_stream(name: str, teaching: Teaching, seed: int, threshold: float, tags: _Tags) -> ImageStream:
+    factors = repeat_factors(tags.of(teaching.ids), threshold) if threshold else None
+    return ImageStream(teaching.ids, seed=seed, name=name, factors=factors)

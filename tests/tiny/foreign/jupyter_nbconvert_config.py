@@ -1,0 +1,1 @@
+raise SystemExit("settings of the user were read")

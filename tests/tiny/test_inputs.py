@@ -1,0 +1,66 @@
+"""Every rule lists what its command reads: a job of each runs in a folder that holds its declared inputs alone."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from planning import snakemake
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def results() -> Path:
+    """The results folder of the tiny study."""
+    folder = os.environ.get("WEAKSEG_TINY_RESULTS")
+    if not folder:
+        pytest.skip("`make test` runs the tiny study and sets WEAKSEG_TINY_RESULTS to its results")
+    return Path(folder)
+
+
+def jobs(project_root: Path, results: Path) -> dict[str, dict[str, list[str]]]:
+    """A finished job of each rule of the tiny study: its inputs, outputs and command, as Snakemake recorded them."""
+    config = ["study=tiny", "config_dir=tests/tiny/config", f"results={results}"]
+    done = snakemake(["--detailed-summary", "--config", *config], project_root, dict(os.environ))
+    assert done.returncode == 0, done.stdout
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in done.stdout.splitlines():
+        columns = line.split("\t")
+        if len(columns) == 8 and columns[0].startswith(f"{results}/"):
+            output, _, rule, logs, inputs, command, _, _ = columns
+            known = {"input": inputs.split(","), "output": [], "log": logs.split(","), "command": [command]}
+            job = found.setdefault(rule, known)
+            if job["command"] == [command]:
+                job["output"].append(output)
+    return found
+
+
+def test_each_rule_runs_on_its_declared_inputs_alone(results: Path, project_root: Path, tmp_path: Path) -> None:
+    planned = jobs(project_root, results)
+    assert {"scenes", "data", "annotate", "train", "estep_maps", "evaluate", "notebook", "index"} <= set(planned)
+    bin_folder = project_root / ".venv" / "bin"
+    environment = {**os.environ, "PYTHONPATH": str(project_root / "src"), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    failed = {}
+    for name, job in planned.items():
+        folder = tmp_path / name
+        for word in (*job["output"], *job["log"]):  # Snakemake makes these folders
+            (folder / word).parent.mkdir(parents=True, exist_ok=True)
+        for word in filter(None, job["input"]):
+            source, target = project_root / word, folder / word
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, target)
+        # The command without the mark of an attempt, which is the workflow's own.
+        command = re.sub(r"^attempt \S+ ('[^']*'|\S+) ", "", job["command"][0])
+        done = subprocess.run(
+            command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=200
+        )
+        missing = [word for word in job["output"] if not (folder / word).exists()]
+        if done.returncode or missing:
+            failed[name] = (missing, (done.stdout + done.stderr)[-600:])
+    assert not failed, failed
