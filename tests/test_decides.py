@@ -224,3 +224,16 @@ def test_a_change_makes_stale_what_it_decides_and_nothing_else(tmp_path, name):
     before = decided(make_study(tmp_path, **base))
     after = decided(make_study(tmp_path, **{**base, **CHANGES[name]}))
     assert {what for what in before if before[what] != after[what]} == DECIDED[name]
+
+
+def test_archives_count_by_checksum_for_studies_that_download_them():
+    study, other = load_study("voc"), load_study("demo")
+    paths = StudyPaths("voc", Path("nowhere"))
+
+    def value(which, **changes):
+        row = {"checksum": "md5:1", "expected": {"train": 2}, "addresses": ["https://a"], **changes}
+        return decides.data(which, PAPER, paths, archives={"voc2012": row})
+
+    assert value(study, addresses=["https://b"]) == value(study)
+    assert value(study, checksum="md5:2") != value(study)
+    assert value(other, checksum="md5:2") == value(other)

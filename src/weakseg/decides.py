@@ -30,14 +30,30 @@ def scenes(study: Study) -> Any:
     return [SCENES_VERSION, sizes.model_dump(mode="json"), study.dataset.label_set().classes[: sizes.classes]]
 
 
-def data(study: Study, paper: PaperLists, paths: StudyPaths, data_root: str | Path | None = None) -> Any:
-    """The manifest: what the study says of its data set, and what the files in its folder hold."""
+def data(
+    study: Study,
+    paper: PaperLists,
+    paths: StudyPaths,
+    data_root: str | Path | None = None,
+    *,
+    archives: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Any:
+    """The manifest: what the study says of its data set, and what the files in its folder or its archives hold.
+
+    Args:
+        study, paths: the study and its files.
+        paper: sizes of the paper's lists, by which images are held out.
+        data_root: replaces `{data_root}` in configured paths.
+        archives: rows of `datasets.yaml`, of which checksums and lengths decide and addresses do not.
+    """
     dataset = study.dataset
+    downloaded = archives if dataset.source == "download" else None
     return [
         dataset.model_dump(mode="json"),
         dataset.label_set().to_json(),
         [paper.evaluation, paper.held_out],
         scenes(study),
+        {name: [row.get("checksum"), row.get("expected")] for name, row in (downloaded or {}).items()},
         _folder_state(study, paths, data_root) if dataset.source == "path" else None,
     ]
 

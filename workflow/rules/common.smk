@@ -208,6 +208,12 @@ def generated(wildcards):
     return [files_of(wildcards).images] if study_of(wildcards).dataset.source == "scenes" else []
 
 
+@ancient
+def archives(wildcards):
+    """The sheet of archives, for a study that downloads its images."""
+    return [Path(CONFIG_DIR, "datasets.yaml")] if study_of(wildcards).dataset.source == "download" else []
+
+
 def initial_weights(wildcards):
     """The weights that a rule of the study makes; none where they are a user's file, known by its checksum."""
     weights = study_of(wildcards).network.weights
@@ -322,7 +328,9 @@ def decided_by(part):
 
 def decides_data(wildcards):
     """What the study says of its data set, and the files of the folder it is read from."""
-    return sha256_json(attempt(decides.data, study_of(wildcards), PAPER_LISTS, files_of(wildcards)))
+    study, files = study_of(wildcards), files_of(wildcards)
+    archives = read_yaml(Path(CONFIG_DIR, "datasets.yaml")) if study.dataset.source == "download" else None
+    return sha256_json(attempt(functools.partial(decides.data, archives=archives), study, PAPER_LISTS, files))
 
 
 def decides_training(wildcards):

@@ -27,6 +27,7 @@ rule data:
     """Find or download the images of a study, check them, and note what they hold."""
     input:
         sheets,
+        archives,
         generated,
     output:
         contents=FILES.contents,
