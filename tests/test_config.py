@@ -357,7 +357,8 @@ ROWS = {
 
 
 def test_the_eighteen_rows(project_root: Path) -> None:
-    rows = load_sheet(project_root / "config").experiments
+    # Rows of one's own may stand beside the paper's.
+    rows = [row for row in load_sheet(project_root / "config").experiments if row.table in ("table1", "table3")]
     found = {row.id: (row.kind, row.strong, row.weak, row.weak_method, row.label_maps) for row in rows}
     assert list(found.items()) == list(ROWS.items())
     for row in rows:
@@ -379,8 +380,8 @@ def test_a_study_without_boxes_leaves_their_experiments_out_but_not_in_silence(p
     study = load_study("voc", config)
     without = study.model_copy(update={"boxes": None})
     left = study_experiments(without, config)
-    assert study_tables(left) == ["table1"] and study_tables(study_experiments(study, config)) == ["table1", "table3"]
-    assert all(row.weak_annotation != "box" for row in left) and len(left) == 12
+    assert "table3" not in study_tables(left) and "table3" in study_tables(study_experiments(study, config))
+    assert all(row.weak_annotation != "box" for row in left) and len([r for r in left if r.table == "table1"]) == 12
 
 
 def test_named_experiments_with_boxes_need_boxes(config_dir: Path, project_root: Path) -> None:

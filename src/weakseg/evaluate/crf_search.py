@@ -44,7 +44,7 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
     tried before a kill is kept beside the result, under the hash of scores, photos and masks, and not tried again.
     """
     search = study.crf
-    data = open_data(paths.manifest)
+    data, store = open_data(paths.manifest), ScoreStore(run.scores)
     ids = data.ids("held_out")[: search.images]
     inputs = [run.scores, *(data.files(i)[kind] for i in ids for kind in ("photo", "mask"))]
     key = sha256_json([[sha256_file(path) for path in inputs], ids, search.iterations])
@@ -71,7 +71,6 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
         name=lambda p: "/".join(repr(float(value)) for value in asdict(p).values()),
         kept=kept,
     )
-    store = ScoreStore(run.scores)
     plain = sum(confusion_matrix(data.pixel_labels(i), store.full(i).argmax(0), len(data.labels)) for i in ids)
     atomic_write_csv(
         run.crf_grid,
