@@ -12,6 +12,12 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/annotations.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/crf.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
 
 
 rule report:
@@ -43,6 +49,7 @@ for page in SHOWN_PAGES:
 
 
 for row in EXPERIMENTS:
+    check_name(row.id, workflow)
 
     rule:
         """All runs of one experiment of the configured study."""
@@ -50,11 +57,3 @@ for row in EXPERIMENTS:
             row.id
         input:
             [CHOSEN.run(row.id, seed).metrics for seed in STUDY.seeds_of(row.id)],
-
-
-include: "workflow/rules/data.smk"
-include: "workflow/rules/annotations.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/crf.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/report.smk"

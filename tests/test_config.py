@@ -253,8 +253,16 @@ def test_a_study_has_labels_of_its_own_with_colours() -> None:
     assert [palette[n] for n in (0, 1, 3, 4, 255)] == [voc_palette()[n].tolist() for n in (0, 1, 3, 4, 255)]
     assert Dataset.model_validate(folder).label_set() is VOC
     assert Dataset.model_validate({**folder, "labels": "coco"}).label_set() is COCO
-    with pytest.raises(WeaksegError, match="'cat' and 'Cat' are one name"):
-        Dataset.model_validate({**folder, "labels": ["cat", "Cat"]}).label_set()
+    with pytest.raises(ValueError, match="'cat' and 'Cat' are one name"):
+        Dataset.model_validate({**folder, "labels": ["cat", "Cat"]})
+
+
+@pytest.mark.parametrize("seeds", [[], [0, 0], [-1]])
+def test_seeds_are_some_distinct_and_not_negative(config_dir: Path, seeds: list[int]) -> None:
+    for field in ("seeds", "seeds_for"):
+        written(config_dir, a_study(**{field: seeds if field == "seeds" else {"weak_one": seeds}}))
+        with pytest.raises(WeaksegError, match=field):
+            load_study("mine", config_dir)
 
 
 def test_doubled_ids_are_refused(config_dir: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_study_in_other_words_decides_the_same(tmp_path):
         loaded.append(load_study(path))
     paths = StudyPaths("mine", tmp_path / "results")
     for row in load_sheet().experiments:
-        assert decides.training(loaded[0], row) == decides.training(loaded[1], row)
+        assert decides.training(loaded[0], row, PAPER) == decides.training(loaded[1], row, PAPER)
         assert decides.estep_maps(loaded[0], row) == decides.estep_maps(loaded[1], row)
     for what in (decides.scenes, decides.annotation, decides.features, decides.label_quality, decides.crf_search):
         assert what(loaded[0]) == what(loaded[1])
@@ -209,8 +209,8 @@ DECIDED = {
 def test_a_change_makes_stale_what_it_decides_and_nothing_else(tmp_path, name):
     def decided(study):
         return {
-            "semi": decides.training(study, SEMI),
-            "box_em": decides.training(study, BOX_EM),
+            "semi": decides.training(study, SEMI, PAPER),
+            "box_em": decides.training(study, BOX_EM, PAPER),
             "maps": decides.estep_maps(study, BOX_EM),
             "annotation": decides.annotation(study),
             "features": decides.features(study),
@@ -237,3 +237,19 @@ def test_archives_count_by_checksum_for_studies_that_download_them():
     assert value(study, addresses=["https://b"]) == value(study)
     assert value(study, checksum="md5:2") != value(study)
     assert value(other, checksum="md5:2") == value(other)
+
+
+def test_the_paper_s_lists_decide_where_counts_are_shares_of_them(root: Path) -> None:
+    other = PAPER.model_copy(update={"pixel_labelled": 1000})
+    for counts, same in (("paper", False), ("images", True)):
+        study = make_study(root, counts=counts)
+        assert (decides.training(study, SEMI, PAPER) == decides.training(study, SEMI, other)) == same
+
+
+def test_weights_are_known_by_their_content(root: Path) -> None:
+    def study(path: str, sha256: str):
+        weights = {"path": path, "sha256": sha256}
+        return make_study(root, network={"trunk": "tiny", "crop_px": 33, "weights": weights})
+
+    for part in (decides.features, lambda s: decides.training(s, SEMI, PAPER)):
+        assert part(study("a", "0" * 64)) == part(study("b", "0" * 64)) != part(study("a", "1" * 64))

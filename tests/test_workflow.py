@@ -185,6 +185,24 @@ def test_a_study_without_boxes_leaves_their_lines_and_pages_out(fresh: Project) 
     assert "table3" not in listed and "figure4" not in listed and "table1" in listed
 
 
+def test_an_experiment_cannot_be_called_like_another_target(fresh: Project) -> None:
+    sheet = yaml.safe_load((fresh.root / "config/experiments.yaml").read_text(encoding="utf-8"))
+    folder = fresh.root / "own config"
+    shutil.copytree(fresh.root / "tests/tiny/config", folder)
+    (folder / "experiments.yaml").unlink(missing_ok=True)
+    row = next(row for row in sheet["experiments"] if row["id"] == "em_adapt_weak")
+    for name, refused in (("own", True), ("train", True), ("boxes", True), ("mine", False)):
+        own = {**row, "id": name, "table": "own", "line": 1}
+        text = yaml.safe_dump({**sheet, "experiments": [*sheet["experiments"], own]})
+        (folder / "experiments.yaml").write_text(text, encoding="utf-8")
+        study = yaml.safe_load((fresh.root / STUDY_FILE).read_text(encoding="utf-8"))
+        study["experiments"].append(name)
+        (folder / "studies/tiny.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+        done = fresh.call("own", "--dry-run", config=("study=tiny", f"config_dir={folder}"))
+        assert (done.returncode != 0) == refused, done.stdout
+        assert (f"an experiment cannot be called {name}" in done.stdout) == refused
+
+
 def test_experiment_target_runs_its_seeds_only(fresh: Project) -> None:
     assert fresh.planned("strong_1464")["train"] == 2
     assert "table" not in fresh.planned("strong_1464")

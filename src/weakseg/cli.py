@@ -248,17 +248,25 @@ def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None
 def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.annotations.chosen_images import candidates, telling_images
     from weakseg.annotations.label_quality import measured_images
+    from weakseg.config import load_sheet
     from weakseg.data.box_files import read_boxes
     from weakseg.data.dataset import open_data
+    from weakseg.data.splits import images_of_streams
     from weakseg.train.estep_maps import write_estep_maps
 
     call.set_threads()
-    images = open_data(call.paths.manifest)
-    boxes = read_boxes(call.paths.boxes, images.labels)
+    study, paths = call.study, call.paths
+    images = open_data(paths.manifest)
+    boxes = read_boxes(paths.boxes, images.labels)
+    lists = images_of_streams(
+        experiment, images.ids("pixel_labelled"), images.ids("training"),
+        counts=study.counts, paper=load_sheet(call.config_dir).lists,
+    )  # fmt: skip
+    own = [i for stream, ids in zip(experiment.streams, lists, strict=True) if stream.how.estep for i in ids]
     write_estep_maps(
-        call.study, experiment, seed, call.paths, call.data_root, call.config_dir,
-        shown=telling_images(boxes, candidates(images), call.study.report.box_images),
-        measured=measured_images(call.study, call.paths),
+        study, experiment, seed, paths, call.data_root, call.config_dir,
+        shown=telling_images(boxes, candidates(images, boxes, own), study.report.box_images),
+        measured=measured_images(study, images, boxes),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from weakseg.config import Experiment, PaperLists, Solver, Study, resolve_path
 from weakseg.config.dataset import SCENES_VERSION
-from weakseg.data.contents import FileFact, changed_names, named_files, read_contents, read_facts
+from weakseg.data.contents import FileFact, changed_names, known_facts, named_files, read_facts
 from weakseg.data.crop_labels import CropGeometry
 from weakseg.data.dataset import read_manifest
 from weakseg.data.voc import VocFolder
@@ -70,7 +70,7 @@ def _folder_state(study: Study, paths: StudyPaths, data_root: str | Path | None)
     lists = study.dataset.lists
     ids = {i for name in (lists.training, lists.pixel_labelled, lists.evaluation) for i in folder.read_list(name) or ()}
     files = named_files(folder, sorted(ids), list(lists.model_dump().values()))
-    noted = read_contents(paths.contents).facts if paths.contents.is_file() else {}
+    noted = known_facts(paths.contents)
     same = noted.keys() == files.keys() and not changed_names(read_facts(files, noted), noted)
     facts: Mapping[str, FileFact] = noted if same else {}
     state = [[n, f.size, f.mtime_ns] for n, f in sorted(facts.items())] if same else _stat_all(files)
@@ -104,7 +104,9 @@ def annotation(study: Study) -> Any:
 
 def features(study: Study) -> Any:
     """Pre-trained weights and cached feature maps: the trunk and its input."""
-    return study.network.model_dump(mode="json", include={"trunk", "output_stride", "weights", "image_scale"})
+    # Weights are known by their content, wherever the file lies.
+    fields = {"trunk", "output_stride", "image_scale", "weights"}
+    return study.network.model_dump(mode="json", include=fields, exclude={"weights": {"path"}})
 
 
 def bbox_seg_search(study: Study) -> Any:
@@ -112,8 +114,15 @@ def bbox_seg_search(study: Study) -> Any:
     return study.boxes and study.boxes.model_dump(mode="json", exclude={"quality_images"})
 
 
-def training(study: Study, experiment: Experiment) -> dict[str, Any]:
-    """The configuration of a run: network, solver, sampling, streams, and the constants that their methods read."""
+def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[str, Any]:
+    """The configuration of a run: network, solver, sampling, streams, and the constants that their methods read.
+
+    Every value is written out, defaults too, so that a default that is changed in the code makes another run.
+
+    Args:
+        study, experiment: the run.
+        paper: sizes of the lists that the experiment's counts are meant for.
+    """
     solver: Solver = study.solver_of(experiment)
     streams = [
         {
@@ -124,16 +133,11 @@ def training(study: Study, experiment: Experiment) -> dict[str, Any]:
     ]
     padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
     return {
-        # Weights are known by their content, wherever the file lies.
-        "network": study.network.model_dump(mode="json", exclude={"weights": {"path"}}, exclude_defaults=True),
+        "network": study.network.model_dump(mode="json", exclude={"weights": {"path"}}),
         "fov": experiment.fov,
-        "solver": solver.model_dump(
-            mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}, exclude_defaults=True
-        ),
-        "sampling": study.sampling.model_dump(
-            mode="json", exclude=set() if padding_matters else {"valid_cells_only"}, exclude_defaults=True
-        ),
-        "counts": study.counts,
+        "solver": solver.model_dump(mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}),
+        "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),
+        "counts": [paper.pixel_labelled, paper.training] if study.counts == "paper" else study.counts,
         "streams": streams,
     }
 

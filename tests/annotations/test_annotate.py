@@ -249,3 +249,22 @@ def test_a_mask_spoilt_since_the_check_is_named(root, folder, tmp_path):
     with pytest.raises(WeaksegError, match=r"2007_000005\.png"):
         annotate(make_study(root), [TAGS], paths, threads=1)
     assert [path.read_bytes() for path in files] == before
+
+
+def test_labels_by_hand_that_belong_to_no_image_are_said(root, folder, tmp_path, capsys):
+    first = folder.read_list("train_aug")[0]
+    (root / "image_labels.csv").write_text(f"image,labels\n{first},cat\n{first}.jpg,dog\n")
+    assert tagged(annotated(root, tmp_path, TAGS))[first] == [0, 8]
+    assert f"1 of 2 rows are of no image of the lists, '{first}.jpg' first; is it '{first}'?" in capsys.readouterr().out
+    (root / "image_labels.csv").write_text(f"image,labels\n{first}.jpg,dog\n")
+    with pytest.raises(WeaksegError, match=r"1 of 1 rows .* Ids are file names without suffix"):
+        annotated(root, tmp_path, TAGS)
+
+
+def test_strong_images_of_background_alone_teach_nothing(root, folder, tmp_path):
+    (root / "image_labels.csv").write_text("image,labels\n2007_000000,cat\n")
+    for image_id in folder.read_list("train_aug"):
+        write_index_png(folder.mask_path(image_id), np.zeros(SIZE), VOC)
+    annotated(root, tmp_path, TAGS)  # the masks are placeholders, and nothing but labels by hand is read
+    with pytest.raises(WeaksegError, match="experiment strong: no class but the background occurs"):
+        annotated(root, tmp_path, STRONG)

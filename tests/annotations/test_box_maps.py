@@ -258,10 +258,14 @@ def test_the_digest_of_some_maps(paths, ids):
 
 
 def test_images_to_choose_from_have_pixel_labels_where_any_have(tmp_path):
-    folder = VocFolder(write_voc(tmp_path / "voc"), lists={"pixel_labelled": ["a"], "training": ["a", "b"]})
-    assert candidates(folder) == ["a"]
+    folder = VocFolder(write_voc(tmp_path / "voc"), lists={"pixel_labelled": ["a"], "training": ["a", "b", "c"]})
+    boxes = dict.fromkeys("abc", ImageBoxes((4, 4), (Box(1, 0, 0, 2, 2),), "xml"))
+    assert candidates(folder, boxes) == ["a"]
+    # Those that have no boxes, or are not asked for, cannot show what boxes become.
+    assert candidates(folder, {"b": boxes["b"], "c": boxes["c"]}) == ["b", "c"]
+    assert candidates(folder, boxes, ["c"]) == ["c"]
     folder.lists["pixel_labelled"] = []
-    assert candidates(folder) == ["a", "b"]
+    assert candidates(folder, boxes) == ["a", "b", "c"]
 
 
 def test_spread_takes_ids_at_even_distances():

@@ -128,14 +128,12 @@ def test_images_of_which_only_the_photos_labels_are_known(path, labels):
     assert np.array_equal(known.present("c", window), tags["c"]) and not np.array_equal(
         known.present("a", window), tags["a"]
     )
-    assert known.is_of_photos_alone("abc") and not known.is_of_photos_alone("ab")
     photos = CropLabels(tags, None, GEOMETRY)
-    assert photos.is_of_photos_alone("a") and np.array_equal(photos.present("a", window), tags["a"])
+    assert np.array_equal(photos.present("a", window), tags["a"])
 
 
 def test_no_image_with_pixel_labels(tmp_path):
     write_crop_labels(tmp_path / "c", [], GEOMETRY)
-    assert CropLabels({"a": np.ones(LABELS, bool)}, tmp_path / "c", GEOMETRY).is_of_photos_alone("a")
 
 
 def test_the_digest_is_that_of_what_is_said_of_the_images(tmp_path, path, labels):

@@ -159,7 +159,7 @@ def test_paper_s_own_setting(finished, tmp_path):
     (tmp_path / "paper.yaml").write_text("table1: []\n")
     assert PaperSetting.read(tmp_path) == PaperSetting()
     (tmp_path / "paper.yaml").write_text("alpha: {0.2: high}\n")
-    with pytest.raises(WeaksegError, match=r"paper.yaml: alpha.0.2: .*number"):
+    with pytest.raises(WeaksegError, match=r"(?s)paper.yaml: .*alpha.0.2: .*number"):
         PaperSetting.read(tmp_path)
     (tmp_path / "paper.yaml").write_text("- 1\n")
     with pytest.raises(WeaksegError, match=r"paper.yaml: not a mapping"):

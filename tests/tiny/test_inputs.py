@@ -38,6 +38,13 @@ def jobs(project_root: Path, results: Path) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def test_what_reads_images_runs_again_when_their_files_change(results: Path, project_root: Path) -> None:
+    """The manifest is small and may stay the same then; Snakemake does not look at the date of such a file."""
+    readers = {"annotate", "bbox_rect", "tune_boxes", "bbox_seg", "features", "train", "score", "tune_crf", "evaluate"}
+    found = jobs(project_root, results)
+    assert all(f"{results}/tiny/data/contents.json" in found[rule]["input"] for rule in readers)
+
+
 def test_each_rule_runs_on_its_declared_inputs_alone(results: Path, project_root: Path, tmp_path: Path) -> None:
     planned = jobs(project_root, results)
     assert {"scenes", "data", "annotate", "train", "estep_maps", "evaluate", "notebook", "index"} <= set(planned)

@@ -4,6 +4,7 @@ rule annotate:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
     output:
         labels=FILES.image_labels,
         crop_labels=FILES.crop_labels,
@@ -33,6 +34,7 @@ rule bbox_rect:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         boxes=FILES.boxes,
     output:
         maps=directory(FILES.box_maps("bbox_rect")),
@@ -60,6 +62,7 @@ rule tune_boxes:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         boxes=FILES.boxes,
     output:
         grid=FILES.bbox_seg_grid,
@@ -89,6 +92,7 @@ rule bbox_seg:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         boxes=FILES.boxes,
         params=FILES.bbox_seg_params,
     output:
@@ -117,6 +121,8 @@ rule label_quality:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
+        boxes=FILES.boxes,
         bbox_rect=FILES.box_maps("bbox_rect"),
         bbox_seg=FILES.box_maps("bbox_seg"),
         estep=shown_confusion,

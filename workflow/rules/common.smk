@@ -139,6 +139,15 @@ BENCHMARKS = FILES.root / "benchmarks"
 CHOSEN = StudyPaths(STUDY.name, RESULTS)
 
 
+def check_name(experiment, workflow):
+    """Refuse an experiment that is called like a target that is there already."""
+    if workflow.is_rule(experiment):
+        raise WorkflowError(
+            f"{CONFIG_DIR}/experiments.yaml: an experiment cannot be called {experiment}, which is the name of a rule, a "
+            "table or a page; rename it"
+        )
+
+
 def named_by(names):
     """A pattern of just these names; of none where there are none."""
     return "|".join(names) or "none"
@@ -215,11 +224,11 @@ def archives(wildcards):
 
 
 def initial_weights(wildcards):
-    """The weights that a rule of the study makes; none where they are a user's file, known by its checksum."""
+    """The weights that a rule of the study makes, or a user's file without a checksum; one with it is known by that."""
     weights = study_of(wildcards).network.weights
-    if weights is None or "{results}" not in weights.path:
+    if weights is None or weights.sha256 is not None:
         return []
-    return [resolve_path(weights.path, data_root=".", results=files_of(wildcards).root)]
+    return [attempt(functools.partial(resolve_path, results=files_of(wildcards).root), weights.path)]
 
 
 def feature_maps(role):
@@ -335,7 +344,7 @@ def decides_data(wildcards):
 
 def decides_training(wildcards):
     """Network, solver, sampling, streams and the constants of their methods."""
-    return sha256_json(decides.training(study_of(wildcards), experiment_of(wildcards)))
+    return sha256_json(decides.training(study_of(wildcards), experiment_of(wildcards), PAPER_LISTS))
 
 
 def decides_estep_maps(wildcards):
@@ -353,4 +362,4 @@ def decides_table(wildcards):
 def decides_pages(wildcards):
     """What the pages of the report print of the configuration."""
     paper = attempt(read_yaml, Path(CONFIG_DIR, "paper.yaml"))
-    return sha256_json([config_hash(study_of(wildcards)), repr(paper)])
+    return sha256_json([config_hash(study_of(wildcards), PAPER_LISTS), repr(paper)])

@@ -4,6 +4,7 @@ rule tune_crf:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         scores=RUN.scores,
     output:
         crf=RUN.crf,

@@ -34,6 +34,7 @@ rule evaluate:
         sheets,
         generated,
         manifest=FILES.manifest,
+        contents=FILES.contents,
         config=RUN.config,
         scores=RUN.scores,
         crf=RUN.crf,

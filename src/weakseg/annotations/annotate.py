@@ -4,6 +4,7 @@ Training reads these files and nothing else of weakly annotated images: after th
 have any, are not needed again.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -69,6 +70,7 @@ def annotate(
     training = data.ids("training")
     held_out = data.ids("held_out") if study.boxes else []
     geometry = CropGeometry.of(study.network)
+    _check_tag_file(data)
 
     def look(image_id: str) -> _Found:
         return _look(data, image_id, geometry, with_boxes=study.boxes is not None)
@@ -92,11 +94,29 @@ def annotate(
     write_boxes(paths.boxes, boxes, data.labels, agreement)
 
 
+def _check_tag_file(data: DataSet) -> None:
+    """Say which labels written by hand belong to no image of the lists; raise WeaksegError if none belongs to any."""
+    written, known = data.tagged(), {*data.ids("training"), *data.ids("evaluation")}
+    strangers = sorted(set(written) - known)
+    if not strangers:
+        return
+    near = difflib.get_close_matches(strangers[0], known, n=1, cutoff=0.5)
+    text = (
+        f"image_labels: {len(strangers)} of {len(written)} rows are of no image of the lists, {strangers[0]!r} first"
+        + (f"; is it {near[0]!r}?" if near else "")
+    )
+    if len(strangers) == len(written):
+        raise WeaksegError(f"{text} Ids are file names without suffix, as the lists write them")
+    print(text)
+
+
 def _look(data: DataSet, image_id: str, geometry: CropGeometry, *, with_boxes: bool) -> _Found:
     found = _Found(tags=data.tags(image_id))
     if data.has_pixel_labels(image_id):
         labels = data.pixel_labels(image_id)
-        found.crops = crop_presence(labels, len(data.labels), geometry)
+        crops = crop_presence(labels, len(data.labels), geometry)
+        # What every crop shows is kept as one value, not as an array of them.
+        found.crops = {i: np.broadcast_to(np.True_, p.shape) if p.all() else p for i, p in crops.items()}
         if found.tags is None:
             found.tags = data.labels.present(labels)
     if with_boxes:
@@ -152,6 +172,11 @@ def _check_demands(
             if lacking := [i for i in ids if demand.missing(i)]:
                 demand.ids.update(dict.fromkeys(lacking))
                 demand.experiments[row.id] = None
+            elif stream.annotation == "strong" and not any(set(found[i].crops or ()) - {BACKGROUND} for i in ids):
+                raise WeaksegError(
+                    f"experiment {row.id}: no class but the background occurs in the pixel labels of its {len(ids)} "
+                    f"strong images, so there is nothing to learn; are masks 1..{len(data.labels) - 1} for the classes?"
+                )
     problems = []
     for demand in demands.values():
         if demand.ids:

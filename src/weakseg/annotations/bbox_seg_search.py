@@ -58,10 +58,10 @@ def tune_bbox_seg(study: Study, paths: StudyPaths, *, threads: int = 1) -> None:
     The criterion is `foreground_iou` from one confusion matrix over the held-out images. Refinement goes on around the
     best point, alpha kept. A finished stage is kept beside the result, under the hash of boxes, photos and masks, and
     not tried again after a kill. Where no held-out image has boxes the released values are taken, and the grid is that
-    one line without figures.
+    one line without figures; they are also taken where none of these images shows an object.
 
     Raises:
-        WeaksegError: the study has no boxes, or the held-out images with boxes show no object.
+        WeaksegError: the study has no boxes.
     """
     if study.boxes is None:
         raise WeaksegError(f"study {study.name}: it has no boxes (`boxes: null`), so there is nothing to search")
@@ -99,9 +99,11 @@ def tune_bbox_seg(study: Study, paths: StudyPaths, *, threads: int = 1) -> None:
         kept=kept,
     )
     best = best_of(tried, "iou_foreground")
-    if np.isnan(best.figures["iou_foreground"]):
-        raise WeaksegError(f"{paths.boxes}: no held-out image shows an object, so alpha cannot be chosen")
     rows = [_row(one.point, one.stage, one.figures, len(ids)) for one in tried]
+    if np.isnan(best.figures["iou_foreground"]):
+        print(f"{paths.boxes}: no held-out image shows an object, so alpha and the CRF have the released values")
+        _write(paths, study, rows, RELEASED, {})
+        return
     _write(paths, study, rows, best.point, {**best.figures, "images": len(ids)})
     kept.unlink(missing_ok=True)
 

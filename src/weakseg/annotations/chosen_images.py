@@ -10,9 +10,18 @@ from weakseg.data.boxes import ImageBoxes, box_iou
 from weakseg.data.dataset import DataSet
 
 
-def candidates(data: DataSet) -> list[str]:
-    """Training images to choose from: those with pixel labels, which show a truth beside the maps, or all."""
-    return data.ids("pixel_labelled") or data.ids("training")
+def candidates(data: DataSet, boxes: Mapping[str, ImageBoxes], among: Sequence[str] | None = None) -> list[str]:
+    """Training images with boxes to choose from: those that show a truth beside the maps, or all where none does.
+
+    Args:
+        data: the data set.
+        boxes: by image.
+        among: the images that may be chosen; None: all.
+    """
+    allowed = boxes.keys() if among is None else boxes.keys() & set(among)
+    lists = ([i for i in data.ids(role) if i in allowed] for role in ("pixel_labelled", "training"))
+    first, every = lists
+    return first or [i for i in every if data.has_pixel_labels(i)] or every
 
 
 def spread(ids: Sequence[str], count: int | None) -> list[str]:

@@ -1,6 +1,6 @@
 """How right the labels are that each box method trains with: IOU against the pixel labels, by class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,9 @@ import pandas as pd
 
 from weakseg.annotations.chosen_images import spread
 from weakseg.config import Study
-from weakseg.data.dataset import open_data
+from weakseg.data.box_files import read_boxes
+from weakseg.data.boxes import ImageBoxes
+from weakseg.data.dataset import DataSet, open_data
 from weakseg.data.label_maps import map_reader
 from weakseg.data.transforms import grid_of_image, scale_labels
 from weakseg.errors import WeaksegError
@@ -40,11 +42,13 @@ class _Comparer:
         return confusion_matrix(truth, labels, size), confusion_matrix(true_cells[inside], cell_labels[inside], size)
 
 
-def measured_images(study: Study, paths: StudyPaths) -> list[str]:
-    """The training images whose labels are held against the truth: `boxes.quality_images` of those that have both."""
-    data, maps = open_data(paths.manifest), paths.box_maps("bbox_rect")
-    both = [i for i in sorted(data.ids("training")) if data.has_pixel_labels(i) and (maps / f"{i}.png").is_file()]
-    return spread(both, study.boxes.quality_images if study.boxes else None)
+def measured_images(study: Study, data: DataSet, boxes: Mapping[str, ImageBoxes]) -> list[str]:
+    """The training images whose labels are held against the truth, `boxes.quality_images` of those that have both.
+
+    Where the study has no boxes, pixel labels are enough.
+    """
+    known = [i for i in sorted(data.ids("training")) if data.has_pixel_labels(i) and (i in boxes or not boxes)]
+    return spread(known, study.boxes.quality_images if study.boxes else None)
 
 
 def measure_labels(study: Study, paths: StudyPaths, shown: RunPaths | None, *, threads: int = 1) -> None:
@@ -63,8 +67,9 @@ def measure_labels(study: Study, paths: StudyPaths, shown: RunPaths | None, *, t
     """
     if study.boxes is None:
         raise WeaksegError(f"study {study.name}: it has no boxes (`boxes: null`), so there are no labels to measure")
-    labels = open_data(paths.manifest).labels
-    ids = measured_images(study, paths)
+    data = open_data(paths.manifest)
+    labels = data.labels
+    ids = measured_images(study, data, read_boxes(paths.boxes, labels))
     frames = [pd.DataFrame(columns=list(COLUMNS))]
     if not ids:
         print(f"{paths.manifest}: no training image has pixel labels, so the quality of labels cannot be known")

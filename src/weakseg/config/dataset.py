@@ -83,8 +83,9 @@ class Dataset(Strict):
             raise ValueError("dataset.path is needed where dataset.source is 'path'")
         if self.source == "scenes" and self.scenes is None:
             raise ValueError("dataset.scenes is needed where dataset.source is 'scenes'")
-        if self.scenes is not None and self.scenes.classes > len(self.label_set().classes):
-            raise ValueError(f"dataset.scenes.classes is more than the {len(self.label_set().classes)} of the labels")
+        classes = len(self.label_set().classes)
+        if self.scenes is not None and self.scenes.classes > classes:
+            raise ValueError(f"dataset.scenes.classes is more than the {classes} of the labels")
         return self
 
     def label_set(self) -> LabelSet:

@@ -1,9 +1,9 @@
 """A study: one file under `config/studies/`, with the experiments that it runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import AfterValidator, Field, ValidationError, create_model
 
 from weakseg.config.crf import Boxes, CrfSearch
 from weakseg.config.dataset import Dataset
@@ -30,6 +30,16 @@ else:
             if method.constants.model_fields
         },
     )
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands there twice")
+    return seeds
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
+"""Seeds of an experiment, all different."""
 
 
 class Report(Strict):
@@ -63,8 +73,8 @@ class Study(Strict):
     )
     sampling: Sampling = Field(default_factory=lambda: Sampling())
     crf: CrfSearch = Field(default_factory=lambda: CrfSearch())
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="Seeds of every experiment.")
-    seeds_for: dict[str, tuple[int, ...]] = Field(
+    seeds: Seeds = Field((0,), description="Seeds of every experiment.")
+    seeds_for: dict[str, Seeds] = Field(
         default_factory=dict, description="Seeds of single experiments, in place of `seeds`."
     )
     experiments: tuple[str, ...] | None = Field(

@@ -89,6 +89,14 @@ def read_contents(path: str | Path) -> Contents:
         raise WeaksegError(f"{path}: not the facts of a data set ({error}); run `weakseg data` again") from error
 
 
+def known_facts(path: str | Path) -> Mapping[str, FileFact]:
+    """The facts that were noted before, none where there is no such file or not a usable one."""
+    try:
+        return read_contents(path).facts
+    except WeaksegError:
+        return {}
+
+
 def check_unchanged(data: DataSet, contents: Contents, ids: Iterable[str], kinds: Iterable[str]) -> None:
     """Raise WeaksegError if a file that is about to decide a result is not what it was when the data were prepared.
 

@@ -128,10 +128,6 @@ class CropLabels:
                 present[label] = False
         return present
 
-    def is_of_photos_alone(self, ids: Iterable[str]) -> bool:
-        """Whether for some of these images nothing but the labels of the whole photo is known."""
-        return any(image_id not in self._known for image_id in ids)
-
     def digest(self, ids: Iterable[str]) -> str:
         """Hash of all that is said of some images, in their order."""
         digest = hashlib.sha256()

@@ -58,6 +58,10 @@ class DataSet(Protocol):
         """Image-level labels written by hand, (L+1,) bool; None where there are none."""
         ...
 
+    def tagged(self) -> dict[str, np.ndarray]:
+        """All image-level labels written by hand, also of images that no list names."""
+        ...
+
     def files(self, image_id: str) -> dict[str, Path]:
         """The files that say something of an image, by kind: photo, mask, instances, boxes; those that are there."""
         ...
@@ -89,14 +93,14 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def open_data(manifest_path: str | Path) -> VocFolder:
+def open_data(manifest_path: str | Path) -> DataSet:
     """The data set of a manifest."""
     path = Path(manifest_path)
     return _open(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @functools.lru_cache(maxsize=4)
-def _open(path: Path, _changed: int) -> VocFolder:
+def _open(path: Path, _changed: int) -> DataSet:
     """Opened once a process: those that label many images open it for each."""
     manifest = read_manifest(path)
     reader = READERS[manifest["reader"]]

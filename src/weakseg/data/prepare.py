@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from weakseg.config import Lists, Study, load_sheet, resolve_path
-from weakseg.data.contents import named_files, read_contents, read_facts, write_contents
+from weakseg.data.contents import known_facts, named_files, read_facts, write_contents
 from weakseg.data.splits import held_out_ids
 from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
@@ -41,14 +41,14 @@ def prepare_data(
     for image_id in lists["training"]:
         images_with += present.get(image_id, np.zeros(len(labels), dtype=bool))
     labelled = sum(image_id in present for image_id in lists["training"])
-    if labelled and not np.delete(images_with, BACKGROUND).any():
+    by_hand = folder.tag_file.is_file() or any("boxes" in folder.files(image_id) for image_id in lists["training"])
+    if labelled and not by_hand and not np.delete(images_with, BACKGROUND).any():
         raise WeaksegError(
             f"{folder.mask_folder}: no class but the background occurs in the {labelled} masks of training images, so "
             f"there is nothing to learn; are their values 1..{len(labels) - 1} for the classes and 255 for void?"
         )
-    known = read_contents(paths.contents).facts if paths.contents.is_file() else {}
     names = list(study.dataset.lists.model_dump().values())
-    write_contents(paths.contents, read_facts(named_files(folder, everything, names), known))
+    write_contents(paths.contents, read_facts(named_files(folder, everything, names), known_facts(paths.contents)))
     manifest: dict[str, Any] = {
         "name": study.dataset.name,
         "reader": "voc",

@@ -142,9 +142,13 @@ class VocFolder:
 
     def tags(self, image_id: str) -> np.ndarray | None:
         """Image-level labels written by hand, (L+1,) bool; None where there are none."""
+        return self.tagged().get(image_id)
+
+    def tagged(self) -> dict[str, np.ndarray]:
+        """All image-level labels written by hand, also of images that no list names."""
         if self._tags is None:
             self._tags = read_tags(self.tag_file, self.labels) if self.tag_file.is_file() else {}
-        return self._tags.get(image_id)
+        return self._tags
 
     def files(self, image_id: str) -> dict[str, Path]:
         """The files that say something of an image, by kind: photo, mask, instances, boxes; those that are there."""

@@ -34,7 +34,10 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths) -> None:
         raise WeaksegError(f"{run.model}: trained for other labels than those of {paths.manifest}; train the run again")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
-    cache = FeatureCache(paths.features("evaluation")) if network.freeze_trunk else None
+    cache = None
+    if network.freeze_trunk:
+        cache = FeatureCache(paths.features("evaluation"))
+        cache.check(network, facts["weights_sha256"], contents.digest(ids, "photo"))
 
     def maps() -> Iterable[tuple[str, tuple[int, int], np.ndarray]]:
         for image_id in tqdm(ids, desc="scores", unit="photo", mininterval=2):

@@ -117,7 +117,8 @@ def box_facts(results: StudyResults) -> str:
 
 def draw_boxes_page(results: StudyResults) -> Figure:
     """Training images with their boxes, their truth, and the maps of both methods; those of Figure 4 are left out."""
-    boxes, ids = read_boxes(results.paths.boxes, results.labels), candidates(open_data(results.paths.manifest))
+    boxes = read_boxes(results.paths.boxes, results.labels)
+    ids = candidates(open_data(results.paths.manifest), boxes)
     count = results.study.report.box_images
     first = telling_images(boxes, ids, count)
     return _draw(results, boxes, telling_images(boxes, [i for i in ids if i not in first], count) or first, {})

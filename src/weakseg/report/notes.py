@@ -73,7 +73,7 @@ def differences(results: StudyResults) -> list[str]:
             f"The CRF's search tries {tried} parameter sets and {finer} around the best; the paper tries "
             f"{paper.crf_search.size}, then finer ones."
         )
-    if any(row.weak_annotation == "box" for row in results.experiments):
+    if any(row.label_maps for row in results.experiments):
         found += _box_differences(results)
     if max(len(study.seeds_of(row.id)) for row in results.experiments) == 1:
         found.append("Every line is a single run, so nothing is known here about the spread between seeds.")
@@ -86,7 +86,7 @@ def _tags_of_photos(results: StudyResults) -> str | None:
     """A sentence on image-level labels of whole photos, where an experiment reads some."""
     manifest = read_manifest(results.paths.manifest)
     without = manifest["counts"]["training"] - manifest["pixel_labelled_training"]
-    if not without or all(row.weak_annotation != "image" for row in results.experiments):
+    if not without or all(s.annotation != "image" for row in results.experiments for s in row.streams):
         return None
     return (
         f"Image-level labels of {without:,} training images are those of the whole photo, as these have no pixel "

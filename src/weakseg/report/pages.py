@@ -77,7 +77,7 @@ def read_pages(folder: str | Path) -> dict[str, Page]:
 def shown_pages(pages: Mapping[str, Page], study: Study, experiments: list[Experiment]) -> list[str]:
     """The names of the pages that have something to show of these experiments, in the order given."""
     offered = {*study_tables(experiments)}
-    if any(row.weak_annotation == "box" for row in experiments):
+    if any(row.label_maps for row in experiments):
         offered.add("boxes")
     if shown_run(study, experiments):
         offered.add("estep")
@@ -87,7 +87,7 @@ def shown_pages(pages: Mapping[str, Page], study: Study, experiments: list[Exper
 def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment], paths: StudyPaths) -> list[Path]:
     """The files of a study that `Page.reads` names; those on boxes are left out where nothing trains with any."""
     runs = [paths.run(row.id, seed) for row in experiments for seed in study.seeds_of(row.id)]
-    boxed = any(row.weak_annotation == "box" for row in experiments)
+    boxed = any(row.label_maps for row in experiments)
     shown = shown_run(study, experiments)
     found: list[Path] = []
     for name in reads:

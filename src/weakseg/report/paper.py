@@ -4,12 +4,13 @@ import math
 from pathlib import Path
 from typing import Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from weakseg.config import Role, load_paper, load_sheet
+from weakseg.config.reading import explain, read_yaml
 from weakseg.errors import WeaksegError
 from weakseg.report.results import StudyResults
+from weakseg.strict import Strict
 
 PAPER = (
     "G. Papandreou, L.-C. Chen, K. Murphy, A. L. Yuille: Weakly- and Semi-Supervised Learning of a DCNN for Semantic "
@@ -28,11 +29,7 @@ def published_ious(results: StudyResults) -> dict[tuple[str, int], float]:
     return {(figure.table, figure.line): figure.iou for figure in load_paper(results.config_dir)}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CrfSearchSetting(_Part):
+class CrfSearchSetting(Strict):
     """The values that the paper's coarse search of the CRF's parameters tries."""
 
     w: tuple[float, ...] = Field(min_length=1)
@@ -45,14 +42,14 @@ class CrfSearchSetting(_Part):
         return math.prod(map(len, (self.w, self.sigma_xy, self.sigma_rgb)))
 
 
-class TrainingSetting(_Part):
+class TrainingSetting(Strict):
     """How long the paper trains: mini-batches, and images in each."""
 
     iterations: int = Field(ge=1)
     batch: int = Field(ge=1)
 
 
-class PaperSetting(_Part):
+class PaperSetting(Strict):
     """What `paper.yaml` holds besides the tables; what it leaves out is not spoken of.
 
     Attributes:
@@ -74,14 +71,9 @@ class PaperSetting(_Part):
         """
         path = Path(config_dir) / "paper.yaml"
         try:
-            listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+            listed = read_yaml(path)
             if not isinstance(listed, dict):
-                raise TypeError(type(listed).__name__)
+                raise WeaksegError(f"{path}: not a mapping in YAML")
             return cls.model_validate({key: listed[key] for key in cls.model_fields if key in listed})
-        except FileNotFoundError:
-            raise WeaksegError(f"{path}: no such file; it holds the published figures") from None
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-            raise WeaksegError(f"{path}: {wrong}") from error
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-            raise WeaksegError(f"{path}: not a mapping in YAML ({error})") from error
+            raise explain(path, error) from error

@@ -63,7 +63,7 @@ def collect_reference(
 
 
 def _has_boxes(results: StudyResults) -> bool:
-    return any(row.weak_annotation == "box" for row in results.experiments)
+    return any(row.label_maps for row in results.experiments)
 
 
 def _pages(paths: StudyPaths) -> list[Path]:

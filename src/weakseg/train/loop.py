@@ -182,6 +182,7 @@ def _write_results(
         },
     )
     names = {"study": study.name, "experiment": experiment.id, "seed": seed, "config_hash": setup.decided_by["hash"]}
+    weights = {"weights_sha256": setup.decided_by["weights_sha256"]}
     save_model(
         setup.run.model,
         setup.model,
@@ -189,7 +190,7 @@ def _write_results(
         fov=experiment.fov,
         preprocessing=setup.preprocessing,
         labels=setup.labels,
-        metadata=names,
+        metadata={**names, **weights},
     )
 
 

@@ -13,12 +13,11 @@ from weakseg import decides
 from weakseg.config import Experiment, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
 from weakseg.data.contents import Contents, check_unchanged, read_contents
 from weakseg.data.crop_labels import CropGeometry, CropLabels
-from weakseg.data.dataset import open_data
+from weakseg.data.dataset import DataSet, open_data
 from weakseg.data.features import FeatureCache
 from weakseg.data.label_maps import map_reader, maps_digest
 from weakseg.data.splits import images_of_streams
 from weakseg.data.tag_files import read_tags
-from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file, sha256_json
 from weakseg.labels import LabelSet
@@ -109,7 +108,7 @@ def prepare_run(
         WeaksegError: an input is missing, changed since it was read, or does not fit.
     """
     network, solver = study.network, study.solver_of(experiment)
-    data = open_data(paths.manifest)
+    data, paper = open_data(paths.manifest), load_sheet(config_dir).lists
     contents = read_contents(paths.contents)
     torch.manual_seed(seed)
     chosen = images_of_streams(
@@ -117,7 +116,7 @@ def prepare_run(
         data.ids("pixel_labelled"),
         data.ids("training"),
         counts=study.counts,
-        paper=load_sheet(config_dir).lists,
+        paper=paper,
     )
     everything = [image_id for ids in chosen for image_id in ids]
     strong = [i for stream, ids in zip(experiment.streams, chosen, strict=True) if _strong(stream) for i in ids]
@@ -149,7 +148,7 @@ def prepare_run(
         for stream, ids, weight in zip(experiment.streams, chosen, weights_of_loss, strict=True)
     ]
     decided_by = {
-        **decides.training(study, experiment),
+        **decides.training(study, experiment, paper),
         "seed": seed,
         "labels": data.labels.to_json(),
         "weights_sha256": weights_sha256,
@@ -206,7 +205,7 @@ def _weights_path(study: Study, paths: StudyPaths, data_root: str | Path | None)
 class _Tags:
     """Image-level labels, read only if something asks for them."""
 
-    def __init__(self, study: Study, paths: StudyPaths, data: VocFolder) -> None:
+    def __init__(self, study: Study, paths: StudyPaths, data: DataSet) -> None:
         self.study, self.paths, self.labels = study, paths, data.labels
         self._tags: Mapping[str, np.ndarray] | None = None
         self._crops: CropLabels | None = None
@@ -240,7 +239,7 @@ class _Tags:
 
 
 def _annotation(
-    stream: Stream, ids: list[str], data: VocFolder, study: Study, paths: StudyPaths, tags: _Tags
+    stream: Stream, ids: list[str], data: DataSet, study: Study, paths: StudyPaths, tags: _Tags
 ) -> Annotation:
     """What is known of a stream's images. Labels of a frozen trunk's few cells are kept in memory."""
     keep = study.network.freeze_trunk
@@ -252,7 +251,7 @@ def _annotation(
         return MapAnnotation(map_reader(folder, ids, data.labels), study.network, keep=keep)
     if missing := [image_id for image_id in ids if not data.has_pixel_labels(image_id)]:
         raise WeaksegError(
-            f"{data.mask_path(missing[0])}: no such mask; {len(missing)} of {len(ids)} strong images have none"
+            f"{paths.manifest}: {len(missing)} of {len(ids)} strong images have no pixel labels, {missing[0]} the first"
         )
     return MapAnnotation(data.pixel_labels, study.network, keep=keep)
 
