@@ -19,6 +19,7 @@ from weakseg.evaluate.evaluate_run import evaluate_run
 from weakseg.evaluate.score import score_run
 from weakseg.evaluate.score_store import ScoreStore, write_scores
 from weakseg.evaluate.segment import segment_images
+from weakseg.files import sha256_file, sha256_json
 from weakseg.labels import VOC
 from weakseg.metrics import confusion_matrix, mean_iou, mean_iou_of_occurring
 from weakseg.model import load_model
@@ -116,6 +117,17 @@ def test_a_killed_search_does_not_try_again_what_it_knows(done, tmp_path, monkey
     tune_crf(study, paths, run)
     assert all(point not in known for block in blocks[1:] for point in block)
     pd.testing.assert_frame_equal(before, pd.read_csv(run.crf_grid))
+
+
+def test_metrics_know_what_they_were_scored_on(done):
+    _study, paths, run = done
+    data = open_data(paths.manifest)
+    ids = data.ids("evaluation")
+    scored_on = json.loads(run.metrics.read_text())["scored_on"]
+    for kind in ("photo", "mask"):
+        hashes = [[i, sha256_file(data.files(i)[kind])] for i in ids]
+        assert scored_on[f"{kind}s_sha256"] == sha256_json(hashes)
+    assert scored_on["list_sha256"] == sha256_json([ids, sorted(data.ids("held_out"))])
 
 
 def test_metrics_follow_from_the_label_pngs(done):

@@ -9,11 +9,12 @@ import numpy as np
 
 from weakseg.config import Experiment, Study
 from weakseg.crf import CRFParams, label_map, unary_from_scores
+from weakseg.data.contents import read_contents
 from weakseg.data.dataset import open_data
 from weakseg.data.images import write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.score_store import ScoreStore
-from weakseg.files import atomic_write_csv, atomic_write_json, fresh_folder
+from weakseg.files import atomic_write_csv, atomic_write_json, fresh_folder, sha256_json
 from weakseg.labels import LabelSet
 from weakseg.metrics import confusion_matrix, iou, mean_iou, mean_iou_of_occurring
 from weakseg.parallel import parallel_map
@@ -42,10 +43,11 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
     """Label the evaluation images with and without the CRF; write metrics, IOU by class, confusions, label PNGs.
 
     Everything is reported on all of them (`val`, the paper's protocol) and on those that are not held out, on which the
-    CRF was not tuned (`untuned_val`). Where every image is held out, the latter has no IOU (null, an empty field).
+    CRF was not tuned (`untuned_val`). Where every image is held out, the latter has no IOU (null, an empty field). The
+    metrics hold the hashes of what decided them: of the run, and of the list, photos and pixel labels it was scored on.
     """
     run = paths.run(experiment.id, seed)
-    data = open_data(paths.manifest)
+    data, contents = open_data(paths.manifest), read_contents(paths.contents)
     tuned = set(data.ids("held_out"))
     params, crf_facts = read_crf(run)
     ids = data.ids("evaluation")
@@ -66,7 +68,13 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
                 if image_id not in tuned:
                     confusions[name, "untuned_val"] += matrix
                 write_index_png(target / f"{image_id}.png", labels, data.labels)
-    _write_results(study, experiment, seed, run, data.labels, confusions, images_with, ids, tuned, crf_facts)
+    scored_on = {
+        "list_sha256": sha256_json([ids, sorted(tuned)]),
+        "photos_sha256": contents.digest(ids, "photo"),
+        "masks_sha256": contents.digest(ids, "mask"),
+    }
+    facts = {"crf_params": crf_facts, "scored_on": scored_on}
+    _write_results(study, experiment, seed, run, data.labels, confusions, images_with, ids, tuned, facts)
 
 
 def _write_results(
@@ -79,7 +87,7 @@ def _write_results(
     images_with: np.ndarray,
     ids: list[str],
     tuned: set[str],
-    crf_facts: dict[str, Any],
+    facts: dict[str, Any],
 ) -> None:
     counts = {"val": len(ids), "untuned_val": len(set(ids) - tuned)}
     ious = {
@@ -118,7 +126,7 @@ def _write_results(
             "weak": config["weak"],
             "train_seconds": config["train_seconds"],
             "config_hash": config["hash"],
-            "crf_params": crf_facts,
+            **facts,
             "images": counts,
             **{
                 name: {
