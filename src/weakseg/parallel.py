@@ -46,16 +46,11 @@ def parallel_map(
         done += 1
     rest = items[done:]
     saved = slowest * len(rest) * (1 - 1 / max(processes, 1))
-    for result in _by_others(function, rest, processes) if saved >= WORTH_PROCESSES_S else map_here(function, rest):
+    here = (_done(function, item) for item in rest)
+    for result in _by_others(function, rest, processes) if saved >= WORTH_PROCESSES_S else here:
         yield result
         bar.update()
     bar.close()
-
-
-def map_here(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Results in order, made by this process."""
-    for item in items:
-        yield _done(function, item)
 
 
 def _by_others(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:

@@ -265,6 +265,6 @@ def test_strong_images_of_background_alone_teach_nothing(root, folder, tmp_path)
     (root / "image_labels.csv").write_text("image,labels\n2007_000000,cat\n")
     for image_id in folder.read_list("train_aug"):
         write_index_png(folder.mask_path(image_id), np.zeros(SIZE), VOC)
-    annotated(root, tmp_path, TAGS)  # the masks are placeholders, and nothing but labels by hand is read
+    annotated(root, tmp_path, TAGS)  # nothing but labels by hand is read
     with pytest.raises(WeaksegError, match="experiment strong: no class but the background occurs"):
         annotated(root, tmp_path, STRONG)

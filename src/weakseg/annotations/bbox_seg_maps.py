@@ -150,7 +150,7 @@ def bbox_seg_grid(
     return [labels[found] for found in mean_field_grid(unary, image, sets, iterations=params.iterations)]
 
 
-def read_photo(data: DataSet, image_id: str, entry: ImageBoxes) -> np.ndarray:
+def photo_of_boxes(data: DataSet, image_id: str, entry: ImageBoxes) -> np.ndarray:
     """The photo to which boxes belong, (H, W, 3) uint8 RGB.
 
     Raises:
@@ -176,7 +176,7 @@ class _Writer:
     def __call__(self, item: tuple[str, ImageBoxes]) -> None:
         image_id, entry = item
         data = open_data(self.manifest)
-        labels = bbox_seg(read_photo(data, image_id, entry), entry.boxes, self.params)
+        labels = bbox_seg(photo_of_boxes(data, image_id, entry), entry.boxes, self.params)
         write_index_png(self.folder / f"{image_id}.png", labels, data.labels)
 
 

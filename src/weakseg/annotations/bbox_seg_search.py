@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.annotations.bbox_seg_maps import BboxSegParams, bbox_seg_grid, read_photo
+from weakseg.annotations.bbox_seg_maps import BboxSegParams, bbox_seg_grid, photo_of_boxes
 from weakseg.config import Study
 from weakseg.crf import CRFParams
 from weakseg.data.box_files import read_boxes
@@ -39,7 +39,7 @@ class _Scorer:
     def __call__(self, item: tuple[str, ImageBoxes]) -> list[np.ndarray]:
         image_id, entry = item
         data = open_data(self.manifest)
-        image, truth = read_photo(data, image_id, entry), data.pixel_labels(image_id)
+        image, truth = photo_of_boxes(data, image_id, entry), data.pixel_labels(image_id)
         found: dict[Point, np.ndarray] = {}
         for alpha in dict.fromkeys(alpha for alpha, _ in self.points):
             sets = [crf for other, crf in self.points if other == alpha]

@@ -43,6 +43,11 @@ class Stream(Strict):
         return EVERY if self.images == "all" else self.images
 
     @property
+    def is_strong(self) -> bool:
+        """Whether its images have pixel labels."""
+        return self.annotation == "strong"
+
+    @property
     def how(self) -> Method:
         """The method."""
         return METHODS[self.method]
@@ -72,7 +77,7 @@ class Experiment(Strict):
                 raise ValueError(f"experiment {self.id}: give every stream a {name}, or none")
             if None not in given and abs(sum(given) - 1) > 1e-6:
                 raise ValueError(f"experiment {self.id}: the {name}s of its streams must sum to 1")
-        strong = [stream.annotation == "strong" for stream in self.streams]
+        strong = [stream.is_strong for stream in self.streams]
         if strong != sorted(strong, reverse=True):
             raise ValueError(f"experiment {self.id}: streams with pixel labels come first")
         return self
@@ -84,12 +89,12 @@ class Experiment(Strict):
     @property
     def strong(self) -> int:
         """How many images have pixel labels in the paper, `EVERY` for all."""
-        return min(EVERY, sum(stream.count for stream in self.streams if stream.annotation == "strong"))
+        return min(EVERY, sum(stream.count for stream in self.streams if stream.is_strong))
 
     @property
     def weak_streams(self) -> tuple[Stream, ...]:
         """The streams without pixel labels."""
-        return tuple(stream for stream in self.streams if stream.annotation != "strong")
+        return tuple(stream for stream in self.streams if not stream.is_strong)
 
     @property
     def weak(self) -> int:

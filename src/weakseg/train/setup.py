@@ -54,7 +54,7 @@ class Teaching:
     @property
     def is_strong(self) -> bool:
         """Whether its images have pixel labels."""
-        return self.stream.annotation == "strong"
+        return self.stream.is_strong
 
 
 @dataclass
@@ -119,7 +119,7 @@ def prepare_run(
         paper=paper,
     )
     everything = [image_id for ids in chosen for image_id in ids]
-    strong = [i for stream, ids in zip(experiment.streams, chosen, strict=True) if _strong(stream) for i in ids]
+    strong = [i for stream, ids in zip(experiment.streams, chosen, strict=True) if stream.is_strong for i in ids]
     check_unchanged(data, contents, everything, ["photo"])
     check_unchanged(data, contents, strong, ["mask"])
 
@@ -186,10 +186,6 @@ def prepare_run(
         device=device,
         valid_cells_only=study.sampling.valid_cells_only,
     )
-
-
-def _strong(stream: Stream) -> bool:
-    return stream.annotation == "strong"
 
 
 def _weights_path(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Path | None:
@@ -285,7 +281,7 @@ def stream_names(streams: Sequence[Stream]) -> list[str]:
     """A name for each stream, by which its images are shuffled: `strong`, `weak`, numbered if there are more."""
     names: list[str] = []
     for stream in streams:
-        kind = "strong" if _strong(stream) else "weak"
+        kind = "strong" if stream.is_strong else "weak"
         before = sum(name.rstrip("0123456789") == kind for name in names)
         names.append(f"{kind}{before + 1}" if before else kind)
     return names
