@@ -57,7 +57,7 @@ tiny: $(VENV)/.dev
 	grep "Nothing to be done" $(BUILD)/tiny.txt
 
 unit: $(VENV)/.dev
-	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest -n 2 --dist loadscope
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 # The stamps are as old as the last installation: nothing is installed twice, and a changed lock is installed at once.
 # uv is quick but does not read pip's configuration; where it finds no packages, pip installs the same lock.

@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
+SLOW_FILES = ("test_workflow.py", "test_inputs.py")
+"""Files whose tests start other programs; they take longest, and come first so that no core waits at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the slow files first, each file's together."""
+    order = {name: position for position, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")

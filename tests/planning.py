@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pandas", "snakemake.cli", "snakemake.profiles", "snakemake.report.html_reporter"])
+SERVER.set_forkserver_preload(
+    [
+        "pandas", "requests", "smart_open", "snakemake.cli", "snakemake.api", "snakemake.profiles", "snakemake.storage",
+        "snakemake.report.html_reporter", "weakseg.config", "weakseg.decides", "weakseg.report.pages",
+    ]
+)  # fmt: skip
 
 
 class Done(NamedTuple):

@@ -34,7 +34,7 @@ def test_committed_without_outputs(notebook, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_named_and_empty(notebook, name):
     cells = [cell for cell in notebook(name).cells if "parameters" in cell.metadata.get("tags", [])]
-    assert [cell.source for cell in cells] == ["study = None\nresults = None\nconfig_dir = None"]
+    assert [cell.source for cell in cells] == ["study = None\nresults = None\nconfig_dir = None\nfiles = None"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,11 +100,15 @@ def seen(few, notebook, tmp_path, monkeypatch, project_root):
 
     def run(name):
         page = read_page(project_root / "notebooks" / f"{name}.ipynb")
+        links = []
         for read in files_read(page.reads, few.study, few.experiments, few.paths):
             link = tmp_path / "fabricated" / read.relative_to(few.paths.root)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(read)
-        given = {"study": "fabricated", "results": str(tmp_path), "config_dir": str(few.config_dir)}
+            links.append(str(link))
+        given = {
+            "study": "fabricated", "results": str(tmp_path), "config_dir": str(few.config_dir), "files": links,
+        }  # fmt: skip
         shown: list[str] = []
         monkeypatch.setattr(IPython.display, "display", lambda thing: shown.append(thing.data))
         space: dict[str, object] = {}

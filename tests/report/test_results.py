@@ -170,3 +170,11 @@ def test_study_by_name(finished):
     opened = open_results("fabricated", finished.paths.results, finished.config_dir)
     assert opened.study == finished.study
     assert opened.paths == finished.paths
+
+
+def test_a_page_names_at_once_what_it_lacks(finished):
+    there, away = str(finished.paths.manifest), str(finished.paths.root / "no-such-file")
+    where = ("fabricated", finished.paths.results, finished.config_dir)
+    assert open_results(*where, [there]).study == finished.study
+    with pytest.raises(WeaksegError, match="no-such-file; make what a page reads with `snakemake"):
+        open_results(*where, [there, away])

@@ -1,6 +1,7 @@
 """What the rules share: the settings of `--config`, the study sheets, file names, input and parameter functions."""
 
 import functools
+import json
 import os
 import re
 import shlex
@@ -293,9 +294,10 @@ def index_input(wildcards):
 
 
 def notebook_parameters(wildcards):
-    """Parameters of the notebooks, as options of papermill."""
+    """Parameters of the notebooks, the files that a page reads among them, as options of papermill."""
     values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}
-    return shlex.join(word for name, value in values.items() for word in ("-r", name, value))
+    words = [word for name, value in values.items() for word in ("-r", name, value)]
+    return shlex.join([*words, "-y", json.dumps({"files": [str(path) for path in page_input(wildcards)]})])
 
 
 def run_threads(wildcards):

@@ -1,6 +1,7 @@
 """Readers of a study's result files, as tidy data frames."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,16 +62,29 @@ class StudyResults:
         ]
 
 
-def open_results(study: str, results: str | Path = "results", config_dir: str | Path = "config") -> StudyResults:
+def open_results(
+    study: str, results: str | Path = "results", config_dir: str | Path = "config", files: Sequence[str] | None = None
+) -> StudyResults:
     """The results of a study by name or YAML file.
 
+    Args:
+        study: its name or YAML file.
+        results: the folder of all results.
+        config_dir: the folder of the sheets.
+        files: files and folders that a page will read, so that all that lack are named before the first is read.
+
     Raises:
-        WeaksegError: a parameter is not set, or a configuration file cannot be used.
+        WeaksegError: a parameter is not set, a configuration file cannot be used, or one of `files` is not there.
     """
     for name, value in (("study", study), ("results", results), ("config_dir", config_dir)):
         if value is None:
             raise WeaksegError(f"parameter {name} is not set; run the notebook with papermill -p {name} VALUE")
     loaded = load_study(study, config_dir)
+    missing = [name for name in files or () if not Path(name).exists()]
+    if missing:
+        raise WeaksegError(
+            f"no {', no '.join(missing)}; make what a page reads with `snakemake --config study={study}`"
+        )
     return StudyResults(
         loaded, study_experiments(loaded, config_dir), StudyPaths(loaded.name, Path(results)), Path(config_dir)
     )
