@@ -18,14 +18,16 @@ ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo writable),writable)
 export XDG_CACHE_HOME := $(CURDIR)/$(BUILD)/cache
 endif
 
-.PHONY: reproduce test lint dry tiny unit lock clean
-.NOTPARALLEL:
+.PHONY: reproduce test lint tiny unit lock clean
 
 reproduce: $(VENV)/.package
 	$(BIN)/snakemake $(ARGS)
 
-# pytest comes last, so that its summary ends the output.
-test: lint dry tiny unit
+# The checks fill the gaps that the tiny study leaves. pytest comes last: it reads that study, and its summary ends
+# the output.
+test: $(VENV)/.dev
+	$(MAKE) --jobs 2 lint tiny
+	$(MAKE) unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(OWN_CODE)
@@ -34,18 +36,6 @@ lint: $(VENV)/.dev
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/weakseg schemas --check
-
-# Every study and target, planned from nothing; neither photos nor weights are needed for that.
-dry: $(VENV)/.dev
-	@rm -rf $(BUILD)/dry && mkdir -p $(BUILD)
-	@set -e; for file in config/studies/*.yaml; do \
-		study=$$(basename $$file .yaml); \
-		config="--config study=$$study results=$(BUILD)/dry"; \
-		targets=$$($(BIN)/snakemake --quiet all --list-target-rules $$config | cut -d " " -f 1); \
-		test -n "$$targets"; echo "dry run of $$study:" $$targets; \
-		env -u WEAKSEG_DATA_ROOT $(BIN)/snakemake $$targets --dry-run $$config > $(BUILD)/dry.txt 2>&1 \
-			|| { cat $(BUILD)/dry.txt; exit 1; }; \
-	done
 
 # Run with settings of Jupyter and matplotlib that a user may have, and pages must not have.
 FOREIGN := $(CURDIR)/tests/tiny/foreign
@@ -57,7 +47,8 @@ tiny: $(VENV)/.dev
 	grep "Nothing to be done" $(BUILD)/tiny.txt
 
 unit: $(VENV)/.dev
-	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	MPLBACKEND=Agg OMP_NUM_THREADS=1 WEAKSEG_TINY_RESULTS=$(BUILD)/tiny $(BIN)/python -m pytest -n 2 \
+		--dist loadscope --no-loadscope-reorder
 
 # The stamps are as old as the last installation: nothing is installed twice, and a changed lock is installed at once.
 # uv is quick but does not read pip's configuration; where it finds no packages, pip installs the same lock.
