@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from weakseg.errors import WeaksegError
 from weakseg.metrics import (
@@ -34,6 +33,8 @@ def label_pairs(draw, labels=21):
 @given(st.sampled_from([2, 4, 21, 91]), st.data())
 def test_confusion_matrix_equals_torchmetrics(labels, data):
     truth, prediction = data.draw(label_pairs(labels))
+    from torchmetrics.classification import MulticlassConfusionMatrix  # seconds, which only these tests need
+
     library = MulticlassConfusionMatrix(labels, ignore_index=255)
     expected = library(torch.from_numpy(prediction.astype(int)), torch.from_numpy(truth.astype(int)))
     assert np.array_equal(confusion_matrix(truth, prediction, labels), expected.numpy())
@@ -72,6 +73,8 @@ def test_mean_iou_equals_torchmetrics_where_all_labels_occur():
     rng = np.random.default_rng(0)
     truth = np.concatenate([np.arange(21), rng.integers(0, 21, 2000)]).reshape(43, 47)
     prediction = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 21, truth.shape))
+    from torchmetrics.classification import MulticlassJaccardIndex
+
     library = MulticlassJaccardIndex(21, average="macro")
     expected = library(torch.from_numpy(prediction), torch.from_numpy(truth))
     assert mean_iou(confusion_matrix(truth, prediction, 21)) == pytest.approx(100 * float(expected), rel=1e-5)
