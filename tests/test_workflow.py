@@ -452,6 +452,37 @@ def test_workflow_is_found_from_another_folder(fresh: Project, tmp_path: Path) -
     assert sorted(shell_commands(away.stdout)) == sorted(shell_commands(done.stdout))
 
 
+MODULE = """
+module weakseg:
+    snakefile: "{snakefile}"
+    config: config["weakseg"]
+
+use rule * from weakseg as weakseg_*
+
+rule all:
+    default_target: True
+    input:
+        rules.weakseg_report.input
+"""
+
+
+def test_workflow_is_a_module_of_another(fresh: Project, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(MODULE.format(snakefile=fresh.root / "Snakefile"), encoding="utf-8")
+    settings = {"study": "tiny", "config_dir": str(fresh.root / TINY[1].partition("=")[2]), "results": "mine"}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump({"weakseg": settings}), encoding="utf-8")
+
+    def call(*words: str) -> str:
+        done = snakemake([*words, "--configfile", "settings.yaml", "--cores", "1"], tmp_path, fresh.environment)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    planned = dict(re.findall(r"^weakseg_(\w+) +(\d+)$", call("--dry-run", "--quiet", "rules"), flags=re.MULTILINE))
+    assert {name: int(count) for name, count in planned.items()} == fresh.planned()
+    images = StudyPaths("tiny", Path("mine")).images
+    call(str(images))
+    assert any((tmp_path / images).iterdir())
+
+
 MINIATURE = {
     "name": "miniature", "description": "One training.", "experiments": ["strong_1464"], "seeds": [0],
     "boxes": None, "seeds_for": {},
