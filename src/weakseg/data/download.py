@@ -168,6 +168,7 @@ def _unpack_sbd(path: Path, root: Path) -> set[str]:
         variable, folder = targets[kind]
         try:
             labels = loadmat(io.BytesIO(content))[variable]["Segmentation"][0, 0]
+        # NotImplementedError is how SciPy says that a file is of MATLAB 7.3, which it cannot read.
         except (KeyError, ValueError, TypeError, IndexError, NotImplementedError) as error:
             raise WeaksegError(f"{path}: {match.group(0)} holds no {variable}.Segmentation ({error})") from error
         write_index_png(folder / f"{image_id}.png", np.asarray(labels, dtype=np.uint8), VOC)
