@@ -19,6 +19,9 @@ export XDG_CACHE_HOME := $(CURDIR)/$(BUILD)/cache
 endif
 
 .PHONY: reproduce test lint tiny unit lock clean
+ifndef SIDE_BY_SIDE
+.NOTPARALLEL:
+endif
 
 reproduce: $(VENV)/.package
 	$(BIN)/snakemake $(ARGS)
@@ -26,7 +29,7 @@ reproduce: $(VENV)/.package
 # The checks fill the gaps that the tiny study leaves. pytest comes last: it reads that study, and its summary ends
 # the output.
 test: $(VENV)/.dev
-	$(MAKE) --jobs 2 lint tiny
+	$(MAKE) --jobs 2 SIDE_BY_SIDE=yes lint tiny
 	$(MAKE) unit
 
 lint: $(VENV)/.dev

@@ -494,15 +494,15 @@ def test_killed_training_goes_on(fresh: Project) -> None:
     study = yaml.safe_load((fresh.root / STUDY_FILE).read_text(encoding="utf-8"))
     study.update(MINIATURE)
     study["network"].update(weights=None, freeze_trunk=False)
-    study["solver"].update(iterations=24, checkpoint_iterations=3)
+    study["solver"].update(iterations=60, checkpoint_iterations=5)
     (fresh.root / "miniature.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     config = ("study=miniature.yaml", TINY[1])
     run = StudyPaths("miniature", fresh.root / "results").run("strong_1464", 0)
     words = [str(run.model.relative_to(fresh.root)), "--cores", "1", "--config", *config]
 
     def learned() -> bool:
-        """Whether a resume state of three iterations is there: those of the next are logged before it is written."""
-        return any(log.read_text(encoding="utf-8").count("\n") > 6 for log in run.resume.glob("*-log.csv"))
+        """Whether a resume state of five iterations is there: those of the next are logged before it is written."""
+        return any(log.read_text(encoding="utf-8").count("\n") > 10 for log in run.resume.glob("*-log.csv"))
 
     with subprocess.Popen(
         [sys.executable, "-m", "snakemake", *words],
@@ -521,9 +521,9 @@ def test_killed_training_goes_on(fresh: Project) -> None:
     fresh.snakemake("--unlock", config=config)
     fresh.snakemake(words[0], config=config)
     log = (fresh.root / "results/miniature/logs/train/strong_1464_seed0.log").read_text(encoding="utf-8")
-    first = re.search(r"\| (\d+)/24 ", log)
-    assert first is not None and int(first[1]) >= 3
-    assert list(pd.read_csv(run.train_log)["iteration"]) == list(range(24))
+    first = re.search(r"\| (\d+)/60 ", log)
+    assert first is not None and int(first[1]) >= 5
+    assert list(pd.read_csv(run.train_log)["iteration"]) == list(range(60))
     assert fresh.planned(words[0], config=config) == {}
 
 

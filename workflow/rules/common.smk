@@ -293,11 +293,11 @@ def index_input(wildcards):
     )
 
 
-def notebook_parameters(wildcards):
+def notebook_parameters(wildcards, input):
     """Parameters of the notebooks, the files that a page reads among them, as options of papermill."""
     values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}
     words = [word for name, value in values.items() for word in ("-r", name, value)]
-    return shlex.join([*words, "-y", json.dumps({"files": [str(path) for path in page_input(wildcards)]})])
+    return shlex.join([*words, "-y", json.dumps({"files": list(input.read)})])
 
 
 def run_threads(wildcards):
