@@ -12,6 +12,8 @@ TINY := --config study=tiny config_dir=tests/tiny/config results=$(BUILD)/tiny
 OWN_CODE := src tests $(wildcard bench)
 
 export PYTHONNOUSERSITE := 1
+# Dozens of short processes start torch: without bytecode on disk each compiles it again, and takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Snakemake keeps a cache in the home folder and does not start where it cannot.
 ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo writable),writable)

@@ -112,8 +112,8 @@ def _folders(*, make: bool) -> Iterator[Path]:
 
     Only the last is made here, on request; none need be writable.
     """
-    if numba.config.CACHE_DIR:  # type: ignore[attr-defined]
-        yield Path(numba.config.CACHE_DIR)  # type: ignore[attr-defined]
+    if numba.config.CACHE_DIR:
+        yield Path(numba.config.CACHE_DIR)
     yield Path(__file__).parent / "__pycache__"
     user = platformdirs.user_cache_path("weakseg", appauthor=False)
     if user.is_absolute():  # a user without a home has none
