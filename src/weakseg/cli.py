@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -104,7 +105,8 @@ def command(text: str) -> Callable[[Command], Command]:
         @functools.wraps(function)
         def run(*, log: Path | None, **options: Any) -> None:
             name = click.get_current_context().info_name
-            with logged(log):
+            # Of the processes that torchrun starts for one run the first writes the log.
+            with logged(None if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("GROUP_RANK", 0)) else log):
                 try:
                     function(**options)
                 except WeaksegError as error:

@@ -93,6 +93,9 @@ def joined_processes() -> Iterator[Processes]:
     Raises:
         WeaksegError: more processes on this machine than it has GPUs, where it has any.
     """
+    if dist.is_available() and dist.is_initialized():  # by the caller, who also leaves
+        yield Processes(dist.get_rank(), dist.get_world_size())
+        return
     if not started_together():
         yield ALONE
         return

@@ -78,7 +78,7 @@ class HeldPhotos:
                 zip(ids, photos, strict=True), desc="photos into memory", unit="photo", total=len(ids), mininterval=2
             ):
                 begin = self.first[image_id]
-                flat = torch.from_numpy(np.ascontiguousarray(photo).reshape(-1, 3))
+                flat = torch.from_numpy(np.array(photo).reshape(-1, 3))
                 self.pixels[begin : begin + len(flat)] = flat
 
     def photo(self, image_id: str) -> np.ndarray:
