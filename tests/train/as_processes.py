@@ -17,7 +17,7 @@ from weakseg.train.setup import prepare_run
 
 
 def study_of(voc: Path, **changes: object) -> Study:
-    """A study of twenty iterations, or eight, without dropout; two processes cannot halve its batches of 6 + 5 images."""
+    """A study of twenty or eight iterations without dropout; two processes cannot halve its batches of 6 + 5 images."""
     return make_study(
         voc,
         network={"trunk": "tiny", "head_channels": 8, "crop_px": 33, "skip_classifier": True, "dropout": 0.0},

@@ -5,6 +5,7 @@ of means, so the update is that of one process with the whole mini-batch, up to 
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ class Processes:
         """A module whose backward pass leaves the mean of all processes' gradients in the parameters of each."""
         if self.count == 1:
             return module
+        # Of 1x1 kernels, whose memory layout has two names.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return nn.parallel.DistributedDataParallel(
             module,
             device_ids=[device.index] if device.type == "cuda" else None,
