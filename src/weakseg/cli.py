@@ -274,11 +274,12 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
 
 @command("Score the evaluation images with a trained run.")
 @of_run
-def score(call: Call, experiment: "Experiment", seed: int) -> None:
+@click.option("--batch", type=click.IntRange(min=1), help="Photos scored together.  [default: 8 on a GPU, else 1]")
+def score(call: Call, experiment: "Experiment", seed: int, batch: int | None) -> None:
     from weakseg.evaluate.score import score_run
 
     call.set_threads()
-    score_run(experiment, seed, call.paths)
+    score_run(experiment, seed, call.paths, batch=batch)
 
 
 @command("Search the CRF's parameters on the held-out images.")
