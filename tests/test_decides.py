@@ -186,6 +186,10 @@ CHANGES = {
     "image_scale": {"network": {"trunk": "tiny", "crop_px": 33, "image_scale": 0.5}},
     "head": {"network": {"trunk": "tiny", "crop_px": 33, "head_channels": 4}},
     "no boxes": {"boxes": None},
+    "precision": {"compute": {"precision": "bf16"}},
+    "photos": {"compute": {"photos": "host"}},
+    "crf's device": {"compute": {"crf": "device"}},
+    "precision of the reference": {"compute": {"precision": "fp32"}},
 }
 DECIDED = {
     "em_fixed": {"semi"},
@@ -201,6 +205,10 @@ DECIDED = {
     "image_scale": {"semi", "box_em", "annotation", "features", "quality"},
     "head": {"semi", "box_em"},
     "no boxes": {"seg", "annotation", "maps", "quality"},
+    "precision": {"semi", "box_em"},
+    "photos": set(),
+    "crf's device": {"crf"},
+    "precision of the reference": set(),
 }
 """Which results each change makes stale."""
 
@@ -224,6 +232,14 @@ def test_a_change_makes_stale_what_it_decides_and_nothing_else(tmp_path, name):
     before = decided(make_study(tmp_path, **base))
     after = decided(make_study(tmp_path, **{**base, **CHANGES[name]}))
     assert {what for what in before if before[what] != after[what]} == DECIDED[name]
+
+
+def test_fields_that_came_later_leave_the_hashes_of_before_as_they_were(tmp_path):
+    study = make_study(tmp_path, compute={"precision": "fp32", "photos": "device"})
+    assert not {"compute", "precision"} & decides.training(study, SEMI, PAPER).keys()
+    assert decides.crf_search(study) == study.crf.model_dump(mode="json")
+    other = make_study(tmp_path, compute={"precision": "tf32"})
+    assert decides.unless_default(other.compute, "precision", "photos") == {"precision": "tf32"}
 
 
 def test_archives_count_by_checksum_for_studies_that_download_them():

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -104,7 +105,8 @@ def command(text: str) -> Callable[[Command], Command]:
         @functools.wraps(function)
         def run(*, log: Path | None, **options: Any) -> None:
             name = click.get_current_context().info_name
-            with logged(log):
+            # Of the processes that torchrun starts for one run the first writes the log.
+            with logged(None if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("GROUP_RANK", 0)) else log):
                 try:
                     function(**options)
                 except WeaksegError as error:
@@ -272,11 +274,12 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
 
 @command("Score the evaluation images with a trained run.")
 @of_run
-def score(call: Call, experiment: "Experiment", seed: int) -> None:
+@click.option("--batch", type=click.IntRange(min=1), help="Photos scored together.  [default: 8 on a GPU, else 1]")
+def score(call: Call, experiment: "Experiment", seed: int, batch: int | None) -> None:
     from weakseg.evaluate.score import score_run
 
     call.set_threads()
-    score_run(experiment, seed, call.paths)
+    score_run(experiment, seed, call.paths, batch=batch)
 
 
 @command("Search the CRF's parameters on the held-out images.")

@@ -17,9 +17,21 @@ from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
+from weakseg.strict import Strict
 
 UNREAD_OF_SOLVER = {"step": {"poly_power"}, "poly": {"step_iterations", "step_factor"}}
 """Fields that a schedule does not read."""
+
+
+def unless_default(model: Strict, *names: str) -> dict[str, Any]:
+    """Those of some fields that are not at their default.
+
+    Fields that were added when there were results already go in by this, so that a study that does not use them has
+    the hashes that it had.
+    """
+    fields = type(model).model_fields
+    changed = {n for n in names if getattr(model, n) != fields[n].get_default(call_default_factory=True)}
+    return model.model_dump(mode="json", include=changed)
 
 
 def scenes(study: Study) -> Any:
@@ -139,6 +151,7 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),
         "counts": [paper.pixel_labelled, paper.training] if study.counts == "paper" else study.counts,
         "streams": streams,
+        **unless_default(study.compute, "precision"),
     }
 
 
@@ -156,5 +169,5 @@ def label_quality(study: Study) -> Any:
 
 
 def crf_search(study: Study) -> Any:
-    """The search for the CRF's parameters."""
-    return study.crf.model_dump(mode="json")
+    """The search for the CRF's parameters, and what it runs on where those are not the cores."""
+    return {**study.crf.model_dump(mode="json"), **unless_default(study.compute, "crf")}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crf.slow import blobs, patches
-from weakseg.crf import CRFParams, mean_field
+from weakseg.crf import CRFParams, gpu, mean_field, mean_field_grid
 from weakseg.crf.engine.lattice import bilateral_lattice, position_lattice
 from weakseg.crf.engine.savings import Savings
 from weakseg.crf.gpu import build_lattice
@@ -76,3 +76,18 @@ def test_bad_input_is_named() -> None:
             mean_field(unary, image, PARAMS, **options)  # type: ignore[arg-type]
     with pytest.raises(WeaksegError, match="sigma is too small"):
         mean_field(unary, torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8), CRFParams(1, 1e-9, 1e-9))  # type: ignore[arg-type]
+
+
+def test_label_maps_of_many_sets_are_the_argmax_of_each_and_share_lattices(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, unary = (torch.from_numpy(one).to(device) for one in (patches(24, 30, 1), blobs(5, 24, 30, 1)))
+    sets = [CRFParams(w, xy, 10) for w in (2, 5) for xy in (8, 20)]
+    plain = [mean_field(unary, image, p, iterations=3).argmax(0).cpu().numpy() for p in sets]  # type: ignore[arg-type, attr-defined]
+    built = []
+    monkeypatch.setattr(gpu, "build_lattice", lambda *arguments: built.append(arguments) or build_lattice(*arguments))
+    maps = mean_field_grid(unary, image, sets, iterations=3)  # type: ignore[arg-type]
+    assert all(one.dtype == np.uint8 and (one == other).all() for one, other in zip(maps, plain, strict=True))
+    assert len(built) == 3  # two of colours and one of positions alone
+    with pytest.raises(WeaksegError, match="takes NumPy arrays"):
+        mean_field_grid(unary, image, sets, backend="exact")  # type: ignore[arg-type]

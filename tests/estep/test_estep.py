@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from estep import slow
 from weakseg.errors import WeaksegError
-from weakseg.estep import bbox_em_fixed, em_adapt, em_fixed
+from weakseg.estep import adapt, bbox_em_fixed, em_adapt, em_fixed
 from weakseg.estep.adapt import label_orders
 
 PAPER = dict(bg_portion=0.4, fg_portion=0.2)
@@ -69,6 +69,30 @@ def test_em_adapt_equals_its_plain_twin(problem, rounds, seed, with_valid):
             scores[n].numpy(), present[n].numpy(), 0.4, 0.2, visits, None if valid is None else valid[n].numpy()
         )
         assert np.array_equal(fast[n], plain)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.integers(0, 1000), st.booleans())
+def test_a_gpu_s_way_to_a_rank_gives_the_same_labels(problem, seed, with_valid):
+    """Rows are sorted there, where a CPU selects."""
+    scores, present = problem
+    valid = torch.rand(scores.shape[0], *scores.shape[2:]) < 0.6 if with_valid else None
+    maps = []
+    with pytest.MonkeyPatch.context() as patched:
+        for _ in range(2):
+            generator = torch.Generator().manual_seed(seed)
+            maps.append(em_adapt(scores, present, **PAPER, rounds=3, generator=generator, valid=valid))
+            patched.setattr(adapt, "_selected", adapt._sorted)
+    assert torch.equal(*maps)
+
+
+def test_keys_give_the_order_that_their_generator_would():
+    scores, present = torch.randn(4, 6, 5, 5), torch.rand(4, 6) < 0.7
+    drawn = em_adapt(scores, present, **PAPER, rounds=3, generator=torch.Generator().manual_seed(9))
+    keys = torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(9))
+    assert torch.equal(em_adapt(scores, present, **PAPER, rounds=3, keys=keys), drawn)
+    rows = [em_adapt(scores[n : n + 1], present[n : n + 1], **PAPER, rounds=3, keys=keys[n : n + 1]) for n in range(4)]
+    assert torch.equal(torch.cat(rows), drawn)
 
 
 @settings(max_examples=80, deadline=None)

@@ -9,6 +9,7 @@ import torch
 from fabricate import make_experiment, make_study, prepare, write_voc
 from PIL import Image
 
+from weakseg.config import Compute
 from weakseg.crf import CRFParams, mean_field, unary_from_scores
 from weakseg.data.dataset import open_data
 from weakseg.data.features import FeatureCache
@@ -16,7 +17,7 @@ from weakseg.data.images import read_index_png
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.crf_search import tune_crf
 from weakseg.evaluate.evaluate_run import evaluate_run
-from weakseg.evaluate.score import score_run
+from weakseg.evaluate.score import _read_ahead, batches_of_equal_size, score_run
 from weakseg.evaluate.score_store import ScoreStore, write_scores
 from weakseg.evaluate.segment import segment_images
 from weakseg.files import sha256_file, sha256_json
@@ -188,6 +189,72 @@ def test_photos_that_cannot_be_used_are_named_before_any_is_labelled(done, tmp_p
         segment_images(run.root, [torn], tmp_path / "out")
     with pytest.raises(WeaksegError, match="train the run"):
         segment_images(tmp_path, [photo], tmp_path / "out")
+
+
+def test_a_crf_on_the_device_finds_the_labels_of_the_cores(done, monkeypatch):
+    study, paths, run = done
+    before = {name: path.read_bytes() for name, path in (("crf", run.crf), ("grid", run.crf_grid))}
+    labels = {path.name: np.array(Image.open(path)) for path in run.labels(crf=True).glob("*.png")}
+    there = study.model_copy(update={"compute": Compute(crf="device")})
+    grid = pd.read_csv(run.crf_grid)
+    tune_crf(there, paths, run)
+    again = pd.read_csv(run.crf_grid)
+    keys = ["w", "sigma_xy", "sigma_rgb"]
+    both = grid.merge(again, on=keys, suffixes=("", "_there"))
+    assert len(both) >= 4 and np.abs(both["iou"] - both["iou_there"]).max() < 0.5
+    run.crf.write_bytes(before["crf"])
+    run.crf_grid.write_bytes(before["grid"])
+    evaluate_run(there, STRONG, 0, paths)
+    found = {path.name: np.array(Image.open(path)) for path in run.labels(crf=True).glob("*.png")}
+    assert found.keys() == labels.keys()
+    assert np.mean([(found[name] == labels[name]).mean() for name in labels]) > 0.99
+    evaluate_run(study, STRONG, 0, paths)
+
+
+@pytest.fixture(scope="module")
+def of_many_sizes(tmp_path_factory):
+    """A trained run on a network that trains whole, and evaluation photos of several sizes."""
+    folder = tmp_path_factory.mktemp("sizes")
+    root = write_voc(folder / "VOC2012", val=7)
+    rng = np.random.default_rng(0)
+    for n, size in enumerate([(40, 52), (52, 40), (41, 57), (40, 52), (39, 50), (52, 40), (41, 49)]):
+        name = f"2007_{8 + n:06d}"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{name}.jpg")
+        Image.fromarray(np.zeros(size, np.uint8)).save(root / "SegmentationClassAug" / f"{name}.png")
+    study = make_study(root, solver={"iterations": 1, "batch": 2})
+    paths = prepare(study, folder / "results", [STRONG])
+    train_run(study, STRONG, 0, paths)
+    return paths
+
+
+@pytest.mark.parametrize("batch", [2, 3, 50])
+def test_photos_that_are_scored_together_have_the_scores_of_each_alone(of_many_sizes, batch):
+    paths = of_many_sizes
+    store = {}
+    for size in (None, batch):
+        score_run(STRONG, 0, paths, batch=size)
+        opened = ScoreStore(paths.run("all", 0).scores)
+        store[size] = {image_id: opened.map(image_id) for image_id in opened.ids}
+        assert opened.ids == open_data(paths.manifest).ids("evaluation")
+        assert all(opened.sizes[i] == open_data(paths.manifest).size(i) for i in opened.ids)
+    for image_id, alone in store[None].items():
+        np.testing.assert_allclose(store[batch][image_id].astype(float), alone.astype(float), rtol=2e-3, atol=1e-3)
+
+
+def test_groups_are_of_one_padded_size_and_hold_each_image_once():
+    sizes = {"a": (40, 52), "b": (52, 40), "c": (41, 57), "d": (41, 50), "e": (52, 41), "f": (33, 57)}
+    network = make_study("nowhere", network={"trunk": "tiny", "crop_px": 33}).network
+    assert batches_of_equal_size(list("abcdef"), sizes, network, 2) == [["a", "c"], ["b", "e"], ["d"], ["f"]]
+    assert batches_of_equal_size(list("abcdef"), sizes, network, 9) == [["a", "c", "d"], ["b", "e"], ["f"]]
+    assert batches_of_equal_size(list("ab"), sizes, network, 1) == [["a"], ["b"]]
+
+
+def test_photos_that_are_read_ahead_come_in_their_order():
+    read = {name: torch.full((1, 2), float(n)) for n, name in enumerate("abcdefg")}
+    groups = [["a", "b"], ["c"], ["d", "e"], ["f"], ["g"]]
+    for ahead in (False, True):
+        found = list(_read_ahead(read.__getitem__, groups, ahead=ahead))
+        assert [one[:, 0].tolist() for one in found] == [[0, 1], [2], [3, 4], [5], [6]]
 
 
 def test_bad_score_stores_are_named(tmp_path):

@@ -36,6 +36,39 @@ def test_a_batch_of_void_has_zero_loss_and_zero_gradient():
     assert (scores.grad == 0).all()
 
 
+def test_parts_of_a_batch_give_the_loss_and_gradient_of_the_whole():
+    """Sums over sums of cells, not a mean of means: the parts have other numbers of valid cells, one has none."""
+    whole, labels = torch.randn(5, 4, 3, 3), torch.randint(0, 4, (5, 3, 3))
+    labels[0, 1:], labels[4] = 255, 255
+    scores = [whole.clone().requires_grad_() for _ in range(2)]
+    expected = cross_entropy(scores[0], labels)
+    expected.backward()
+    cells = (labels != 255).sum()
+    parts = [
+        cross_entropy(scores[1][part], labels[part], lambda own: cells)
+        for part in (slice(0, 2), slice(2, 4), slice(4, 5))
+    ]
+    sum(parts).backward()
+    assert float(sum(parts).detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert torch.allclose(scores[0].grad, scores[1].grad, atol=1e-8)
+
+
+def test_a_loss_of_a_method_s_own_is_a_mean_over_the_images_of_all_processes():
+    method = Method("toy", annotation="image", loss=lambda scores, given, constants: scores.mean())
+    scores = torch.randn(2, 3, 2, 3)
+    loss, _ = teach(method, scores, shown(images=8, first=4, summed=lambda own: own), NoConstants())
+    assert float(loss) == pytest.approx(float(scores.mean()) * 2 / 8)
+
+
+def test_an_image_has_its_random_numbers_whichever_process_has_it():
+    whole = shown(generator=torch.Generator().manual_seed(4), images=7).uniform(3, 5)
+    part = shown(generator=torch.Generator().manual_seed(4), images=7, first=3).uniform(3, 5)
+    assert part.shape == (2, 3, 5) and not torch.equal(whole, part)
+    alone = torch.rand(7, 3, 5, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(whole, alone[:2]) and torch.equal(part, alone[3:5])
+    assert torch.equal(shown(generator=torch.Generator().manual_seed(4)).uniform(3), alone.flatten()[:6].view(2, 3))
+
+
 def shown(**changes) -> Shown:
     inside = torch.ones(2, 2, 3, dtype=torch.bool)
     inside[0, 1] = False

@@ -41,6 +41,28 @@ def test_equals_torch_at_a_constant_rate_and_differs_after_a_drop():
     assert not torch.allclose(*run(drop=True), atol=1e-3)
 
 
+def test_groups_are_updated_at_once_to_the_bit_of_one_parameter_after_the_other():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(5, 3, 3, 3), (7,), (2, 5, 1, 1), (1,), (33, 17)]
+    start = [torch.randn(shape, generator=generator) for shape in shapes]
+    fused, plain = ([torch.nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    optimiser = CaffeSGD([(fused[:2], 1.0, 5e-4), (fused[2:4], 20.0, 0.0), (fused[4:], 10.0, 5e-4)], momentum=0.9)
+    facts = [(1.0, 5e-4)] * 2 + [(20.0, 0.0)] * 2 + [(10.0, 5e-4)]
+    velocities = [torch.zeros(s) for s in shapes]
+    for step, lr in enumerate((0.1, 0.1, 0.003)):
+        for n, (one, other) in enumerate(zip(fused, plain, strict=True)):
+            gradient = torch.randn(shapes[n], generator=generator)
+            one.grad = other.grad = None if n == 3 and step == 1 else gradient  # one without a gradient stays
+        optimiser.step(lr)
+        with torch.no_grad():
+            for parameter, velocity, (multiplier, decay) in zip(plain, velocities, facts, strict=True):
+                if parameter.grad is not None:
+                    velocity.mul_(0.9).add_(parameter.grad, alpha=lr * multiplier)
+                    velocity.add_(parameter, alpha=lr * multiplier * decay)
+                    parameter.sub_(velocity)
+        assert all(torch.equal(one, other) for one, other in zip(fused, plain, strict=True))
+
+
 def test_groups_carry_the_release_s_multipliers():
     trunk = [("conv.weight", torch.nn.Parameter(torch.ones(1))), ("conv.bias", torch.nn.Parameter(torch.ones(1)))]
     fc8 = [("fc8.weight", torch.nn.Parameter(torch.ones(1))), ("fc8.bias", torch.nn.Parameter(torch.ones(1)))]

@@ -4,6 +4,7 @@ Defaults are written once, in these models. The JSON schemas under `workflow/sch
 (`weakseg schemas`), and a test fails when they drift.
 """
 
+from weakseg.config.compute import Compute, Precision
 from weakseg.config.crf import Boxes, CrfGrid, CrfSearch
 from weakseg.config.dataset import Dataset, Lists, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
@@ -25,6 +26,7 @@ __all__ = [
     "DATA_ROOT_VARIABLE",
     "EVERY",
     "Boxes",
+    "Compute",
     "CrfGrid",
     "CrfSearch",
     "Dataset",
@@ -36,6 +38,7 @@ __all__ = [
     "Network",
     "PaperFigure",
     "PaperLists",
+    "Precision",
     "Preprocessing",
     "Role",
     "Sampling",

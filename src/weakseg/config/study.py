@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, create_model
 
+from weakseg.config.compute import Compute
 from weakseg.config.crf import Boxes, CrfSearch
 from weakseg.config.dataset import Dataset
 from weakseg.config.experiment import Experiment, ExperimentSheet
@@ -73,6 +74,7 @@ class Study(Strict):
     )
     sampling: Sampling = Field(default_factory=lambda: Sampling())
     crf: CrfSearch = Field(default_factory=lambda: CrfSearch())
+    compute: Compute = Field(default_factory=lambda: Compute())
     seeds: Seeds = Field((0,), description="Seeds of every experiment.")
     seeds_for: dict[str, Seeds] = Field(
         default_factory=dict, description="Seeds of single experiments, in place of `seeds`."

@@ -114,6 +114,23 @@ def build_lattice(channels: Tensor, sigmas: tuple[float, ...]) -> TensorLattice:
     return TensorLattice(index, weight[:, :corners].contiguous(), before, after, len(points))
 
 
+class TensorLattices:
+    """The lattices of one image, each built once."""
+
+    def __init__(self, image: Tensor) -> None:
+        """Take an (H, W, 3) uint8 image."""
+        self.image = image
+        self._built: dict[tuple[float, ...], tuple[TensorLattice, Tensor]] = {}
+
+    def of(self, *sigmas: float) -> tuple[TensorLattice, Tensor]:
+        """The lattice of positions (two widths) or of positions and colours (five), and the kernel's mass (n, 1)."""
+        if sigmas not in self._built:
+            lattice = build_lattice(self.image[..., : len(sigmas) - 2], sigmas)
+            ones = torch.ones((len(lattice.index), 1), device=self.image.device)
+            self._built[sigmas] = lattice, lattice.filter(ones) + 1e-20
+        return self._built[sigmas]
+
+
 @torch.no_grad()
 def mean_field_tensors(
     unary: Tensor,
@@ -123,8 +140,13 @@ def mean_field_tensors(
     iterations: int,
     normalization: str,
     compatibility: Tensor | np.ndarray | None = None,
+    lattices: TensorLattices | None = None,
 ) -> Tensor:
     """Q on the device of `unary`; arguments as in `weakseg.crf.mean_field`.
+
+    Args:
+        unary, image, params, iterations, normalization, compatibility: see there.
+        lattices: of the image, from an earlier call; None: built here.
 
     Raises:
         WeaksegError: shapes, dtypes, devices or values that cannot be used.
@@ -134,13 +156,12 @@ def mean_field_tensors(
     energy = unary.reshape(labels, -1).T.contiguous()
     mu = None if compatibility is None else torch.as_tensor(compatibility, dtype=torch.float32, device=unary.device)
     kernels = []
-    empty = image.new_empty((height, width, 0))
-    for weight, channels, sigmas in (
-        (params.w, image, (params.sigma_xy, params.sigma_xy, *[params.sigma_rgb] * 3)),
-        (params.w_pos, empty, (params.sigma_pos, params.sigma_pos)),
+    lattices = lattices or TensorLattices(image)
+    for weight, sigmas in (
+        (params.w, (params.sigma_xy, params.sigma_xy, *[params.sigma_rgb] * 3)),
+        (params.w_pos, (params.sigma_pos, params.sigma_pos)),
     ):
-        lattice = build_lattice(channels, sigmas)
-        mass = lattice.filter(energy.new_ones((len(energy), 1))) + 1e-20
+        lattice, mass = lattices.of(*sigmas)
         kernels.append((weight, lattice, mass.rsqrt() if normalization == "symmetric" else 1 / mass))
     q = torch.softmax(-energy, 1)
     for _ in range(iterations):

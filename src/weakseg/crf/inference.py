@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     # the engine is compiled on first use, which an import must not wait for
     from weakseg.crf.engine.marginals import Marginals
     from weakseg.crf.engine.savings import Savings
+    from weakseg.crf.gpu import TensorLattices
 
 Backend = Literal["fast", "pydensecrf", "exact"]
 Normalization = Literal["after", "symmetric"]
@@ -92,7 +93,7 @@ def mean_field_grid(
 ) -> list[np.ndarray]:
     """Label maps of one image for many parameter sets, equal to the argmax of `mean_field` for each.
 
-    Backend `fast` reads the unary once and builds each lattice once for all sets that share it.
+    Backend `fast` reads the unary once and builds each lattice once for all sets that share it, on tensors too.
 
     Args:
         unary, image, iterations, backend, normalization, savings: as in `mean_field`.
@@ -104,9 +105,21 @@ def mean_field_grid(
     Raises:
         WeaksegError: as `mean_field`, and more than 256 labels.
     """
-    _check(unary, image, iterations, normalization)
     if len(unary) > 256:
         raise WeaksegError(f"CRF: label maps hold 256 labels at most, got {len(unary)}")
+    if not isinstance(unary, np.ndarray):
+        from weakseg.crf.gpu import TensorLattices
+
+        lattices = TensorLattices(image)
+        return [
+            _mean_field_tensors(unary, image, p, iterations, backend, normalization, None, lattices)
+            .argmax(0)
+            .cpu()
+            .numpy()
+            .astype(np.uint8)
+            for p in sets
+        ]
+    _check(unary, image, iterations, normalization)
     if backend != "fast":
         return [
             mean_field(unary, image, p, iterations=iterations, backend=backend, normalization=normalization)
@@ -158,6 +171,7 @@ def _mean_field_tensors(
     backend: str,
     normalization: str,
     compatibility: np.ndarray | None,
+    lattices: "TensorLattices | None" = None,
 ) -> "Tensor":
     from weakseg.crf.gpu import mean_field_tensors
 
@@ -165,7 +179,13 @@ def _mean_field_tensors(
         raise WeaksegError(f"CRF: backend {backend!r} takes NumPy arrays; for tensors use fast")
     _check_options(iterations, normalization)
     return mean_field_tensors(
-        unary, image, params, iterations=iterations, normalization=normalization, compatibility=compatibility
+        unary,
+        image,
+        params,
+        iterations=iterations,
+        normalization=normalization,
+        compatibility=compatibility,
+        lattices=lattices,
     )
 
 

@@ -36,11 +36,12 @@ def bbox_em_fixed(scores: Tensor, box_map: Tensor, *, bg_bias: float, fg_bias: f
     if bg_bias < 0 or fg_bias < 0:
         raise WeaksegError(f"bbox_em_fixed: biases must not be negative, got bg_bias {bg_bias}, fg_bias {fg_bias}")
     known = box_map != IGNORE
-    wrong = known & ((box_map < 0) | (box_map >= scores.shape[1]))
-    if wrong.any():
-        raise WeaksegError(
-            f"E-step: box_map holds label {int(box_map[wrong][0])}; 0..{scores.shape[1] - 1} and {IGNORE} are known"
-        )
+    if not box_map.is_cuda:  # there a look would wait for the GPU, and the scatter below fails by itself
+        wrong = known & ((box_map < 0) | (box_map >= scores.shape[1]))
+        if wrong.any():
+            raise WeaksegError(
+                f"E-step: box_map holds label {int(box_map[wrong][0])}; 0..{scores.shape[1] - 1} and {IGNORE} are known"
+            )
     biased = scores.clone()
     biased[:, BACKGROUND] += bg_bias * known.to(scores.dtype)
     foreground = known & (box_map != BACKGROUND)

@@ -9,6 +9,7 @@ import numpy as np
 from weakseg.config import Study
 from weakseg.crf import CRFParams, mean_field_grid, unary_from_scores
 from weakseg.data.dataset import open_data
+from weakseg.evaluate.crf_place import crf_device, placed
 from weakseg.evaluate.score_store import ScoreStore
 from weakseg.files import atomic_write_csv, atomic_write_json, sha256_file, sha256_json
 from weakseg.metrics import confusion_matrix, mean_iou
@@ -28,11 +29,13 @@ class _Scorer:
     manifest: Path
     points: tuple[CRFParams, ...]
     iterations: int
+    device: str | None = None
 
     def __call__(self, image_id: str) -> list[np.ndarray]:
         data = open_data(self.manifest)
         image, truth = data.image(image_id), data.pixel_labels(image_id)
         unary = unary_from_scores(ScoreStore(self.scores).full(image_id))
+        unary, image = placed(unary, self.device), placed(image, self.device)
         maps = mean_field_grid(unary, image, self.points, iterations=self.iterations)
         return [confusion_matrix(truth, labels, len(data.labels)) for labels in maps]
 
@@ -47,18 +50,22 @@ def tune_crf(study: Study, paths: StudyPaths, run: RunPaths, *, threads: int = 1
     data, store = open_data(paths.manifest), ScoreStore(run.scores)
     ids = data.ids("held_out")[: search.images]
     inputs = [run.scores, *(data.files(i)[kind] for i in ids for kind in ("photo", "mask"))]
-    key = sha256_json([[sha256_file(path) for path in inputs], ids, search.iterations])
+    device = crf_device(study)
+    # What was tried elsewhere is other by rounding; on the cores the key is that of before.
+    place = [] if device is None else [study.compute.crf]
+    key = sha256_json([[sha256_file(path) for path in inputs], ids, search.iterations, *place])
     kept = run.resume / f"crf-{key[:16]}.json"
 
     def evaluate(points: Sequence[CRFParams], stage: str) -> Iterator[dict[CRFParams, Figures]]:
         # Sets that share a lattice stand together, so that it is built once an image.
         ordered = sorted(points, key=lambda p: (p.sigma_xy, p.sigma_rgb, p.w))
         for number, block in enumerate(in_blocks(ordered, BLOCK)):
-            scorer = _Scorer(run.scores, paths.manifest, tuple(block), search.iterations)
+            scorer = _Scorer(run.scores, paths.manifest, tuple(block), search.iterations, device)
             total = np.zeros((len(block), *(len(data.labels),) * 2), dtype=np.int64)
             first = number * BLOCK + 1
             label = f"CRF {stage} {first}-{first + len(block) - 1} of {len(ordered)}"
-            for matrices in parallel_map(scorer, ids, processes=threads, description=label):
+            processes = threads if device is None else 1
+            for matrices in parallel_map(scorer, ids, processes=processes, description=label):
                 total += np.stack(matrices)
             yield {point: {"iou": mean_iou(matrix)} for point, matrix in zip(block, total, strict=True)}
 

@@ -13,6 +13,7 @@ from weakseg.data.contents import read_contents
 from weakseg.data.dataset import open_data
 from weakseg.data.images import write_index_png
 from weakseg.errors import WeaksegError
+from weakseg.evaluate.crf_place import crf_device, placed
 from weakseg.evaluate.score_store import ScoreStore
 from weakseg.files import atomic_write_csv, atomic_write_json, fresh_folder, sha256_json
 from weakseg.labels import LabelSet
@@ -29,13 +30,15 @@ class _Labeller:
     manifest: Path
     params: CRFParams
     iterations: int
+    device: str | None = None
 
     def __call__(self, image_id: str) -> tuple[str, np.ndarray, np.ndarray]:
         scores = ScoreStore(self.scores).full(image_id)
         # First maximum: ties go to the lower label.
         plain = scores.argmax(0).astype(np.uint8)
         image = open_data(self.manifest).image(image_id)
-        smooth = label_map(unary_from_scores(scores), image, self.params, iterations=self.iterations)
+        unary, image = placed(unary_from_scores(scores), self.device), placed(image, self.device)
+        smooth = label_map(unary, image, self.params, iterations=self.iterations)
         return image_id, plain, smooth
 
 
@@ -57,9 +60,11 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
         for part in ("val", "untuned_val")
     }
     images_with = np.zeros(len(data.labels), dtype=int)
-    labeller = _Labeller(run.scores, paths.manifest, params, int(crf_facts["iterations"]))
+    device = crf_device(study)
+    labeller = _Labeller(run.scores, paths.manifest, params, int(crf_facts["iterations"]), device)
+    processes = threads if device is None else 1
     with fresh_folder(run.labels(crf=True)) as crf_folder, fresh_folder(run.labels(crf=False)) as dcnn_folder:
-        for image_id, plain, smooth in parallel_map(labeller, ids, processes=threads, description="labels"):
+        for image_id, plain, smooth in parallel_map(labeller, ids, processes=processes, description="labels"):
             truth = data.pixel_labels(image_id)
             images_with += data.labels.present(truth)
             for name, labels, target in (("dcnn", plain, dcnn_folder), ("crf", smooth, crf_folder)):

@@ -23,14 +23,15 @@ def label_map(scores: "Tensor", shown: Shown, constants: EMAdaptConstants) -> "T
     """The E-step of the images of a mini-batch; portions are of the photo alone where padding takes no part."""
     from weakseg.estep import em_adapt
 
-    assert shown.present is not None  # its annotation is `image`
+    present = shown.present if shown.present_on_host is None else shown.present_on_host
+    assert present is not None  # its annotation is `image`
     return em_adapt(
         scores,
-        shown.present,
+        present,
         bg_portion=constants.bg_portion,
         fg_portion=constants.fg_portion,
         rounds=constants.rounds,
-        generator=shown.generator,
+        keys=shown.uniform(constants.rounds, scores.shape[1]),
         valid=shown.inside if shown.valid_cells_only else None,
     )
 

@@ -27,8 +27,14 @@ class Shown:
             map made from its boxes for others; None where the annotation is `image`.
         inside: (N, h, w) bool, whether a cell lies within the photo.
         iteration: number of the update, from 0.
-        generator: source of a method's own randomness, on the CPU; its state is kept with the resume states.
+        generator: source of a method's own randomness, on the CPU; its state is kept with the resume states. Draw by
+            `uniform`.
         valid_cells_only: whether the study leaves cells of padding out of E-step and loss.
+        present_on_host: `present` in the machine's memory, for what a method decides there: looking at the values of
+            a tensor on a GPU waits for all that the GPU has to do.
+        images: how many images the stream has in the whole mini-batch, if several processes share it; 0: N.
+        first: which of them is the first of these N.
+        summed: sums a tensor over the processes that share the mini-batch; None: one process has all of it.
     """
 
     present: "Tensor | None"
@@ -37,6 +43,18 @@ class Shown:
     iteration: int
     generator: "Generator"
     valid_cells_only: bool = False
+    present_on_host: "Tensor | None" = None
+    images: int = 0
+    first: int = 0
+    summed: "Callable[[Tensor], Tensor] | None" = None
+
+    def uniform(self, *shape: int) -> "Tensor":
+        """Random numbers (N, *shape) in [0, 1), float32 on the CPU; an image has the same in whichever process."""
+        import torch
+
+        count = len(self.inside)
+        drawn = torch.rand(self.images or count, *shape, generator=self.generator)
+        return drawn[self.first : self.first + count]
 
 
 class NoConstants(Strict):

@@ -92,8 +92,10 @@ class Head(nn.Module):
         """(N, C, h, w) -> scores (N, L+1, h, w)."""
         x = self.dropout(self.relu(self.fc6(maps)))
         x = self.dropout(self.relu(self.fc7(x)))
-        scores = self.fc8(x)
-        return scores if self.skip is None else scores + self.skip(maps)
+        # Scores are single precision, whatever the layers before: an E-step compares them, and rounded ones are equal.
+        with torch.autocast(maps.device.type, enabled=False):
+            scores = self.fc8(x.float())
+            return scores if self.skip is None else scores + self.skip(maps.float())
 
     def fc_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of fc6 and fc7."""

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from weakseg.config import Network
-from weakseg.train.samples import Annotation, Inputs, Told, inside_cells
+from weakseg.train.distributed import ALONE, Processes
+from weakseg.train.samples import Annotation, Crop, Inputs, Told, inside_cells, visible_part
 from weakseg.train.streams import ImageStream
 
 AHEAD = 3
@@ -52,36 +53,42 @@ class Batch:
     """A mini-batch: the images of one stream after those of the other.
 
     Attributes:
-        inputs: (N, rows, columns, channels), as `Inputs.crop` gives them.
+        inputs: (N, ...), as `Inputs.crop` gives them.
+        visible: (N, 3) int64, `visible_part` of each crop.
         parts: one a stream.
     """
 
     inputs: np.ndarray
+    visible: np.ndarray
     parts: tuple[Part, ...]
 
 
 class Batches(Dataset[Batch]):
-    """The mini-batches of a run by iteration."""
+    """The mini-batches of a run by iteration, or of each the images that one of several processes has."""
 
-    def __init__(self, inputs: Inputs, draws: Sequence[Draw], network: Network, seed: int) -> None:
+    def __init__(
+        self, inputs: Inputs, draws: Sequence[Draw], network: Network, seed: int, processes: Processes = ALONE
+    ) -> None:
         """Draw crops from `inputs` and what is known of them from each stream."""
         self.inputs, self.draws, self.network, self.seed = inputs, tuple(draws), network, seed
+        self.processes = processes
 
     def __getitem__(self, iteration: int) -> Batch:
         """The mini-batch of an iteration 0, 1, ..."""
-        crops: list[np.ndarray] = []
+        crops: list[Crop] = []
         parts = []
         for draw in self.draws:
             inside, told = [], []
-            for slot in range(draw.images):
+            for slot in self.processes.dealt(draw.images):
                 image_id = draw.stream[iteration * draw.images + slot]
                 rng = np.random.default_rng([self.seed, *draw.stream.name.encode(), iteration, slot])
                 crop = self.inputs.crop(image_id, rng)
-                crops.append(crop.inputs)
+                crops.append(crop)
                 inside.append(inside_cells(crop.window, crop.size, self.network))
                 told.append(draw.annotation.of_crop(image_id, crop))
             parts.append(_part(inside, told))
-        return Batch(np.stack(crops), tuple(parts))
+        visible = np.array([visible_part(crop, self.network) for crop in crops], dtype=np.int64)
+        return Batch(np.stack([crop.inputs for crop in crops]), visible, tuple(parts))
 
     def iterate(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """The mini-batches of iterations first .. last - 1, made by `workers` other processes; 0: by this one."""
@@ -114,8 +121,3 @@ def _part(inside: Sequence[np.ndarray], told: Sequence[Told]) -> Part:
         label_map=np.stack(maps).astype(np.int64) if maps else None,
         present=np.stack(present) if present else None,
     )
-
-
-def to_tensor(values: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
-    """An array on a device; None stays None."""
-    return None if values is None else torch.from_numpy(values).to(device)

@@ -12,12 +12,12 @@ from tqdm import tqdm
 from weakseg.config import Experiment, Study
 from weakseg.data.dataset import open_data
 from weakseg.data.transforms import grid_of_image, scale_labels
+from weakseg.devices import to_device
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_csv
 from weakseg.labels import IGNORE
 from weakseg.methods import Shown
 from weakseg.paths import StudyPaths
-from weakseg.train.batches import to_tensor
 from weakseg.train.mstep import estep
 from weakseg.train.setup import Setup, Teaching, prepare_run
 from weakseg.train.snapshots import MOMENTS, load_snapshot
@@ -89,8 +89,8 @@ def _label_map(setup: Setup, teaching: Teaching, image_id: str, size: tuple[int,
     told = teaching.annotation.of_image(image_id, size)
     scores = setup.trained(setup.inputs.whole(image_id).to(setup.device))
     shown = Shown(
-        present=None if told.present is None else to_tensor(told.present[None], setup.device),
-        label_map=None if told.label_map is None else to_tensor(told.label_map[None].astype(np.int64), setup.device),
+        present=None if told.present is None else to_device(told.present[None], setup.device),
+        label_map=None if told.label_map is None else to_device(told.label_map[None].astype(np.int64), setup.device),
         inside=torch.ones((1, *scores.shape[2:]), dtype=torch.bool, device=setup.device),
         iteration=sys.maxsize,  # beyond any start on fixed maps, also one that is longer than the training
         generator=setup.generator,

@@ -11,6 +11,7 @@ from weakseg.config import Role, Study, resolve_path
 from weakseg.data.contents import check_unchanged, read_contents
 from weakseg.data.dataset import open_data
 from weakseg.data.features import cache_facts, write_feature_cache
+from weakseg.devices import choose_device, set_precision
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
 from weakseg.model import build_model, load_initial_weights
@@ -43,7 +44,8 @@ def cache_features(study: Study, paths: StudyPaths, role: Role, data_root: str |
     check_unchanged(data, contents, ids, ["photo"])
     model = build_model(network, fov="large", num_labels=len(data.labels))
     load_initial_weights(model, weights, network.weights.sha256)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
+    set_precision("fp32")
     trunk = model.trunk.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stride = network.output_stride
 

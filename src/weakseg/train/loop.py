@@ -1,5 +1,6 @@
 """The EM training of a run: E-step on the scores of the forward pass, M-step, update, log, save."""
 
+import math
 import platform
 import time
 from pathlib import Path
@@ -11,16 +12,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from weakseg.config import Experiment, Study
+from weakseg.devices import computing, to_device
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_json
-from weakseg.labels import BACKGROUND, IGNORE
 from weakseg.methods import Shown
 from weakseg.model import save_model
 from weakseg.paths import StudyPaths
-from weakseg.train.batches import Batch, to_tensor
+from weakseg.train.batches import Batch
+from weakseg.train.distributed import joined_processes, seed_of
 from weakseg.train.mstep import joined_loss, teach
+from weakseg.train.record import Record
 from weakseg.train.resume import ResumeFolder
-from weakseg.train.setup import Setup, Teaching, prepare_run
+from weakseg.train.setup import Setup, prepare_run
 from weakseg.train.snapshots import Snapshots
 from weakseg.train.solver import learning_rate
 
@@ -52,61 +55,61 @@ def train_run(
     Raises:
         WeaksegError: the loss is not finite (iteration named, the last good state kept), or an input is unusable.
     """
-    setup = prepare_run(study, experiment, seed, paths, data_root, config_dir)
-    solver, trained, optimiser = setup.solver, setup.trained, setup.optimiser
+    with joined_processes() as processes:
+        setup = prepare_run(
+            study, experiment, seed, paths, data_root, config_dir,
+            processes=processes, threads=max(1, workers), hold_photos=True,
+        )  # fmt: skip
+        _train(study, experiment, seed, setup, workers=workers, stop_after=stop_after)
+
+
+def _train(
+    study: Study, experiment: Experiment, seed: int, setup: Setup, *, workers: int, stop_after: int | None
+) -> None:
+    solver, trained, optimiser, processes = setup.solver, setup.trained, setup.optimiser, setup.processes
     resume = ResumeFolder(setup.run.resume, setup.decided_by["hash"])
-    first, seconds = _restore(resume, setup)
-    resume.open_log(first)
-    if first == 0:  # there is a good state from the start
-        resume.save(_state(0, 0.0, setup))
-    shows_labels = any(teaching.method.estep for teaching in setup.teachings)
+    first, seconds = _restore(resume, setup, seed)
+    processes.wait()  # before the first process writes what all have read
+    state = _state(first, seconds, setup)
+    if processes.writes:
+        resume.open_log(first)
+        if first == 0:  # there is a good state from the start
+            resume.save(state)
+    shows_labels = any(teaching.method.estep for teaching in setup.teachings) and processes.writes
     snapshots = Snapshots(setup.run, setup.decided_by["hash"], solver.iterations, wanted=shows_labels)
     snapshots.take(first, trained)
-    writer = _tensorboard(setup.run.root / "tensorboard", first)
+    writer = _tensorboard(setup.run.root / "tensorboard", first) if processes.writes else None
     rows: list[dict[str, float]] = []
     trained.train()
-    started = last_time = waited = time.perf_counter()
-    bar = tqdm(total=solver.iterations, initial=first, desc=f"{experiment.id} seed {seed}", unit="it", mininterval=2)
+    torch.backends.cudnn.benchmark = True  # on a GPU: crops are all of one size
+    started = waited = time.perf_counter()
+    record = Record(setup.teachings, processes, setup.device, seconds)
+    bar = tqdm(
+        total=solver.iterations, initial=first, desc=f"{experiment.id} seed {seed}", unit="it", mininterval=2,
+        disable=not processes.writes,
+    )  # fmt: skip
     for iteration, batch in enumerate(setup.batches.iterate(first, solver.iterations, workers), start=first):
         wait = time.perf_counter() - waited
         lr = learning_rate(solver, iteration)
-
-        # Scores: one forward pass, dropout active, serves E-step and M-step.
-        scores = trained(setup.inputs.batch(batch.inputs).to(setup.device))
-        losses, label_maps = _taught(setup, batch, scores, iteration)
+        scores = forward(setup, batch)
+        losses, label_maps = taught(setup, batch, scores, iteration)
         loss = joined_loss(losses, [teaching.weight for teaching in setup.teachings])
-        if not torch.isfinite(loss):
-            raise WeaksegError(
-                f"run {setup.run.root}: the loss is {float(loss.detach())} at iteration {iteration}; the last good "
-                f"state is kept in {resume.state_path}. Lower solver.lr, or look at the images of this iteration"
-            )
         optimiser.zero_grad()
-        loss.backward()
+        backward(setup, loss)
         optimiser.step(lr)
 
-        now = time.perf_counter()
-        seconds += now - last_time
-        rows.append(
-            {
-                "iteration": iteration,
-                "loss": float(loss.detach()),
-                "loss_strong": _mean_loss(setup.teachings, losses, strong=True),
-                "loss_weak": _mean_loss(setup.teachings, losses, strong=False),
-                "lr": lr,
-                "images_per_s": len(batch.inputs) / (now - last_time),
-                "seconds": seconds,
-                "background_share": _background_share(setup.teachings, label_maps),
-                "loader_wait": wait / (now - last_time),
-            }
-        )
-        last_time = now
-        _show(bar, writer, rows[-1])
+        record.add(iteration, loss, losses, label_maps, lr=lr, images=solver.batch, waited=wait)
         done = iteration + 1
+        stands = done % solver.checkpoint_iterations == 0 or done in (solver.iterations, stop_after)
+        if record.due or stands:
+            rows += _read(record, setup, resume, bar, writer)
         snapshots.take(done, trained)
-        if done % solver.checkpoint_iterations == 0 or done in (solver.iterations, stop_after):
-            resume.append_log(rows)
+        if stands:
+            state = _state(done, record.seconds, setup)
+            if processes.writes:
+                resume.append_log(rows)
+                resume.save(state)
             rows.clear()
-            resume.save(_state(done, seconds, setup))
         if done == stop_after:
             bar.close()
             return
@@ -114,28 +117,46 @@ def train_run(
     bar.close()
     if writer is not None:
         writer.close()
+    if not processes.writes:
+        return
 
     snapshots.write()
     with atomic_path(setup.run.train_log) as temporary:
         temporary.write_bytes(resume.log_path.read_bytes())
-    _write_results(study, experiment, seed, setup, seconds, time.perf_counter() - started)
+    _write_results(study, experiment, seed, setup, record.seconds, time.perf_counter() - started)
     resume.discard()
     snapshots.discard()
 
 
-def _taught(setup: Setup, batch: Batch, scores: Tensor, iteration: int) -> tuple[list[Tensor], list[Tensor | None]]:
+def forward(setup: Setup, batch: Batch) -> Tensor:
+    """Scores (N, L+1, h, w) float32 of a mini-batch: one pass, dropout active, serves E-step and M-step."""
+    inputs = setup.inputs.batch(batch.inputs, batch.visible, setup.device)
+    with computing(setup.compute.precision, setup.device):
+        return setup.called(inputs)
+
+
+def taught(setup: Setup, batch: Batch, scores: Tensor, iteration: int) -> tuple[list[Tensor], list[Tensor | None]]:
     """Loss and label map of each stream's images, which stand one after the other in the mini-batch."""
     losses, label_maps = [], []
     begin = 0
-    for teaching, part in zip(setup.teachings, batch.parts, strict=True):
+    for teaching, part, draw in zip(setup.teachings, batch.parts, setup.batches.draws, strict=True):
         end = begin + len(part.inside)
+        present, label_map, inside = (
+            None if values is None else to_device(values, setup.device)
+            for values in (part.present, part.label_map, part.inside)
+        )
+        assert inside is not None
         shown = Shown(
-            present=to_tensor(part.present, setup.device),
-            label_map=to_tensor(part.label_map, setup.device),
-            inside=torch.from_numpy(part.inside).to(setup.device),
+            present=present,
+            label_map=label_map,
+            inside=inside,
             iteration=iteration,
             generator=setup.generator,
             valid_cells_only=setup.valid_cells_only,
+            present_on_host=None if part.present is None else torch.from_numpy(part.present),
+            images=draw.images,
+            first=setup.processes.dealt(draw.images).start,
+            summed=setup.processes.sum if setup.processes.count > 1 else None,
         )
         loss, labels = teach(teaching.method, scores[begin:end], shown, teaching.constants)
         losses.append(loss)
@@ -144,20 +165,23 @@ def _taught(setup: Setup, batch: Batch, scores: Tensor, iteration: int) -> tuple
     return losses, label_maps
 
 
-def _mean_loss(teachings: list[Teaching], losses: list[Tensor], *, strong: bool) -> float:
-    """Weighted mean of the losses of the streams with, or without, pixel labels; NaN where there are none."""
-    chosen = [(t.weight, float(x.detach())) for t, x in zip(teachings, losses, strict=True) if t.is_strong == strong]
-    total = sum(weight for weight, _ in chosen)
-    return sum(weight * loss for weight, loss in chosen) / total if total else float("nan")
+def backward(setup: Setup, loss: Tensor) -> None:
+    """Gradients of the loss of the whole mini-batch, of which `loss` is this process's part."""
+    # Joined processes take the mean of their gradients, where the sum is wanted.
+    (loss if setup.processes.count == 1 else loss * setup.processes.count).backward()
 
 
-def _background_share(teachings: list[Teaching], label_maps: list[Tensor | None]) -> float:
-    """Share of the background in the label maps of weakly annotated images; NaN where there are none."""
-    maps = [m for t, m in zip(teachings, label_maps, strict=True) if not t.is_strong and m is not None]
-    if not maps:
-        return float("nan")
-    background = sum(int((labels == BACKGROUND).sum()) for labels in maps)
-    return background / max(sum(int((labels != IGNORE).sum()) for labels in maps), 1)
+def _read(record: Record, setup: Setup, resume: ResumeFolder, bar: Any, writer: Any) -> list[dict[str, float]]:
+    """The rows of the iterations since the last reading, shown; an error where a loss is not finite."""
+    rows = record.read()
+    for row in rows:
+        if not math.isfinite(row["loss"]):
+            raise WeaksegError(
+                f"run {setup.run.root}: the loss is {row['loss']} at iteration {row['iteration']}; the last good state "
+                f"is kept in {resume.state_path}. Lower solver.lr, or look at the images of this iteration"
+            )
+        _show(bar, writer, row)
+    return rows
 
 
 def _write_results(
@@ -177,6 +201,8 @@ def _write_results(
             "train_seconds": round(seconds, 1),
             "wall_seconds_last_start": round(wall_seconds, 1),
             "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else platform.processor() or "CPU",
+            "processes": setup.processes.count,
+            "compute": setup.compute.model_dump(mode="json"),
             "threads": torch.get_num_threads(),
             "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
         },
@@ -195,31 +221,40 @@ def _write_results(
 
 
 def _state(done: int, seconds: float, setup: Setup) -> dict[str, Any]:
+    """All that a training goes on from; each process must ask, for the random states are those of all."""
+    own, *others = setup.processes.gather(torch.get_rng_state())
     state = {
         "iteration": done,
         "seconds": seconds,
         "parameters": setup.trained.state_dict(),
         "velocity": setup.optimiser.state(),
-        "torch_rng": torch.get_rng_state(),
+        "torch_rng": own,
         "estep_rng": setup.generator.get_state(),
+        "other_rngs": others,
     }
     if torch.cuda.is_available():
-        state["cuda_rng"] = torch.cuda.get_rng_state()
+        state["cuda_rng"], *state["other_cuda_rngs"] = setup.processes.gather(torch.cuda.get_rng_state())
     return state
 
 
-def _restore(resume: ResumeFolder, setup: Setup) -> tuple[int, float]:
+def _restore(resume: ResumeFolder, setup: Setup, seed: int) -> tuple[int, float]:
     """Load the last state if there is one; returns the next iteration and the training time so far (s)."""
     state = resume.load()
     if state is None:
         return 0, 0.0
     setup.trained.load_state_dict(state["parameters"])
     setup.optimiser.load_state(state["velocity"])
-    torch.set_rng_state(state["torch_rng"])
     setup.generator.set_state(state["estep_rng"])
-    if torch.cuda.is_available() and "cuda_rng" in state:
-        torch.cuda.set_rng_state(state["cuda_rng"])
-    return int(state["iteration"]), float(state["seconds"])
+    rank, iteration = setup.processes.rank, int(state["iteration"])
+    known = [state["torch_rng"], *state.get("other_rngs", ())]
+    if rank < len(known):
+        torch.set_rng_state(known[rank])
+    else:  # fewer processes wrote the state
+        torch.manual_seed(seed_of(seed, rank, iteration))
+    known = [state["cuda_rng"], *state.get("other_cuda_rngs", ())] if "cuda_rng" in state else []
+    if torch.cuda.is_available() and rank < len(known):
+        torch.cuda.set_rng_state(known[rank])
+    return iteration, float(state["seconds"])
 
 
 def _show(bar: Any, writer: Any, row: dict[str, float]) -> None:

@@ -1,6 +1,6 @@
 """The M-step's loss: what each stream teaches by its method, joined by the streams' weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,22 +12,28 @@ from weakseg.methods import Method, Shown
 from weakseg.strict import Strict
 
 
-def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(scores: Tensor, labels: Tensor, summed: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Mean over all valid cells of a batch of -log P(label | image); 0 where no cell is valid.
 
     Args:
         scores: (N, L+1, h, w) unnormalised log-probabilities.
         labels: (N, h, w) int64; 255 is left out.
+        summed: sums a number over the processes that share the batch. The mean is then over the cells of them all: each
+            has its part of it, and the sum of their parts is the mean.
     """
-    if not (labels != IGNORE).any():
-        return scores.sum() * 0.0
-    return functional.cross_entropy(scores, labels, ignore_index=IGNORE)
+    cells = (labels != IGNORE).sum()
+    if summed is not None:
+        cells = summed(cells)
+    # The sum over the count, and not torch's own mean: that has no value where no cell is valid.
+    total = functional.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="sum")
+    return total / cells.clamp(min=1)
 
 
 def teach(method: Method, scores: Tensor, shown: Shown, constants: Strict) -> tuple[Tensor, Tensor | None]:
     """The loss of a stream's images, and the label map it is against; None for a method with a loss of its own.
 
-    The E-step sees the scores of the same forward pass; the loss sees them without the E-step's biases.
+    The E-step sees the scores of the same forward pass; the loss sees them without the E-step's biases. Where several
+    processes share a mini-batch, it is the part of this one's images in the loss of all.
 
     Args:
         method: how the images teach.
@@ -42,9 +48,10 @@ def teach(method: Method, scores: Tensor, shown: Shown, constants: Strict) -> tu
         loss = method.loss(scores, shown, constants)
         if loss.shape != ():
             raise WeaksegError(f"method {method.name}: its loss has shape {tuple(loss.shape)}; it must be one number")
-        return loss, None
+        # A mean over images: that over all processes is the sum of these parts.
+        return loss if shown.summed is None else loss * (len(scores) / shown.images), None
     labels = estep(method, scores.detach(), shown, constants)
-    return cross_entropy(scores, labels), labels
+    return cross_entropy(scores, labels, shown.summed), labels
 
 
 def estep(method: Method, scores: Tensor, shown: Shown, constants: Strict) -> Tensor:

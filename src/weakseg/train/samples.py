@@ -1,12 +1,11 @@
 """Training samples: crops of photos, or of a frozen trunk's cached feature maps, with what annotation says of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from weakseg.config import Network, Preprocessing
@@ -23,10 +22,11 @@ from weakseg.data.transforms import (
     scale_labels,
     scaled_size,
 )
+from weakseg.devices import to_device
 from weakseg.errors import WeaksegError
 from weakseg.labels import IGNORE
 from weakseg.model.inputs import network_input
-from weakseg.model.weights import preprocess
+from weakseg.train.photos import HeldPhotos, scaled_photo
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Crop:
     """A random crop of an image.
 
     Attributes:
-        inputs: what the network or its head takes, channels last: (s, s, 3) float32 or stored feature maps (h, w, C).
+        inputs: what a mini-batch's input is made of, as `Inputs.batch` takes it: (s, s, 3) uint8 pixels, padded with 0
+            and not mirrored yet; or where they begin in memory; or stored feature maps (h, w, C).
         window: where it lies.
         size: height and width of the photo in its own pixels.
     """
@@ -55,41 +56,137 @@ class Inputs(Protocol):
         """A whole image, (1, channels, rows, columns) float32."""
         ...
 
-    def batch(self, inputs: np.ndarray) -> Tensor:
-        """Crops (N, rows, columns, channels) as a float32 batch (N, channels, rows, columns)."""
+    def batch(self, inputs: np.ndarray, visible: np.ndarray, device: torch.device) -> Tensor:
+        """The `inputs` of N crops as a float32 batch (N, channels, rows, columns) on a device.
+
+        Args:
+            inputs: (N, ...), those of the crops.
+            visible: (N, 3) int64, of each crop `visible_part`.
+            device: where the network is.
+        """
         ...
 
 
+def visible_part(crop: Crop, network: Network) -> tuple[int, int, bool]:
+    """How many rows and columns of a crop lie within the photo, and whether it is mirrored."""
+    window, size = crop.window, scaled_size(crop.size, network.image_scale)
+    rows, columns = (min(window.side, n - begin) for n, begin in zip(size, (window.top, window.left), strict=True))
+    return rows, columns, window.mirrored
+
+
 class PhotoInputs:
-    """Crops of photos, for a network that trains whole."""
+    """Crops of photos, for a network that trains whole.
+
+    A crop is cut as uint8 by the process that makes mini-batches; what is left, padding, mirroring and preprocessing,
+    is done for a whole batch on the network's device.
+    """
 
     def __init__(self, data: DataSet, network: Network, preprocessing: Preprocessing) -> None:
         """Read photos of `data`; `preprocessing` is that of the initial weights."""
         self.data, self.network, self.preprocessing = data, network, preprocessing
-        # Padding is the mean pixel, which becomes 0 (DeepLab v1 release).
-        pixel = np.array(preprocessing.mean) / preprocessing.scale
-        self.fill = pixel if preprocessing.channel_order == "RGB" else pixel[::-1]
+        self._finish = CropFinisher(preprocessing)
 
     def crop(self, image_id: str, rng: np.random.Generator) -> Crop:
         """A random crop of a photo."""
-        network, image = self.network, self.data.image(image_id)
+        image = self.data.image(image_id)
         size = (image.shape[0], image.shape[1])
-        seen = scaled_size(size, network.image_scale)
-        if seen != size:
-            image = np.asarray(Image.fromarray(image).resize(seen[::-1], Image.Resampling.BILINEAR))
-        places = crop_places(size, network.crop_px, network.image_scale, network.output_stride, 1)
-        window = random_window(rng, places, network.crop_px)
-        pixels = pad_crop(image.astype(np.float32), window, self.fill.astype(np.float32))
-        return Crop(preprocess(pixels, self.preprocessing).permute(1, 2, 0).numpy(), window, size)
+        window = self._window(rng, size)
+        pixels = scaled_photo(image, self.network.image_scale)
+        return Crop(pad_crop(pixels, replace(window, mirrored=False), 0), window, size)
 
     def whole(self, image_id: str) -> Tensor:
         """A whole photo as the network sees it."""
         network = self.network
         return network_input(self.data.image(image_id), network.image_scale, network.output_stride, self.preprocessing)
 
-    def batch(self, inputs: np.ndarray) -> Tensor:
-        """(N, 3, s, s) float32 in channels-last memory, which the CPU's convolutions prefer."""
-        return torch.from_numpy(inputs).permute(0, 3, 1, 2)
+    def batch(self, inputs: np.ndarray, visible: np.ndarray, device: torch.device) -> Tensor:
+        """(N, 3, s, s) float32 in channels-last memory, which convolutions prefer."""
+        return self._finish(to_device(inputs, device), to_device(visible, device))
+
+    def _window(self, rng: np.random.Generator, size: tuple[int, int]) -> CropWindow:
+        network = self.network
+        places = crop_places(size, network.crop_px, network.image_scale, network.output_stride, 1)
+        return random_window(rng, places, network.crop_px)
+
+
+class HostPhotoInputs(PhotoInputs):
+    """Crops of photos that the machine's memory holds."""
+
+    def __init__(self, data: DataSet, network: Network, preprocessing: Preprocessing, held: HeldPhotos) -> None:
+        """Cut from photos `held` in the machine's memory."""
+        super().__init__(data, network, preprocessing)
+        self.held = held
+
+    def crop(self, image_id: str, rng: np.random.Generator) -> Crop:
+        """A random crop of a photo."""
+        size = self.held.sizes[image_id]
+        window = self._window(rng, size)
+        return Crop(pad_crop(self.held.photo(image_id), replace(window, mirrored=False), 0), window, size)
+
+
+class DevicePhotoInputs(PhotoInputs):
+    """Crops of photos that the network's device holds: a crop is but a place in its memory until a batch is made."""
+
+    def __init__(self, data: DataSet, network: Network, preprocessing: Preprocessing, held: HeldPhotos) -> None:
+        """Cut from photos `held` on the network's device."""
+        super().__init__(data, network, preprocessing)
+        self.first, self.sizes, self.pixels = held.first, held.sizes, held.pixels
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the pixels: another process that makes mini-batches needs their places alone."""
+        return {**self.__dict__, "pixels": None}
+
+    def crop(self, image_id: str, rng: np.random.Generator) -> Crop:
+        """A random crop of a photo: the place of its first pixel, and how far a row is from the next."""
+        size = self.sizes[image_id]
+        window = self._window(rng, size)
+        width = scaled_size(size, self.network.image_scale)[1]
+        place = self.first[image_id] + window.top * width + window.left
+        return Crop(np.array([place, width], dtype=np.int64), window, size)
+
+    def batch(self, inputs: np.ndarray, visible: np.ndarray, device: torch.device) -> Tensor:
+        """(N, 3, s, s) float32 in channels-last memory, gathered from the photos on the device."""
+        places, seen = to_device(inputs, device), to_device(visible, device)
+        at = torch.arange(self.network.crop_px, device=device)
+        # Beyond the photo the last row and column within it, which padding will lie over.
+        rows, columns = (torch.minimum(at, seen[:, axis, None] - 1) for axis in (0, 1))
+        offsets = (places[:, :1] + rows * places[:, 1:])[:, :, None] + columns[:, None, :]
+        return self._finish(self.pixels[offsets], seen)
+
+
+class CropFinisher:
+    """Padding, mirroring and preprocessing of crops, for a whole batch on its device."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        """Preprocess as the initial weights want it."""
+        self.preprocessing = preprocessing
+        # Padding is the mean pixel, which becomes 0 (DeepLab v1 release).
+        pixel = np.array(preprocessing.mean) / preprocessing.scale
+        self.fill = pixel if preprocessing.channel_order == "RGB" else pixel[::-1]
+        self._constants: dict[torch.device, Tensor] = {}
+
+    def __call__(self, pixels: Tensor, visible: Tensor) -> Tensor:
+        """Crops as the network takes them.
+
+        Args:
+            pixels: (N, s, s, 3) uint8 RGB, not mirrored.
+            visible: (N, 3) int64: rows and columns within the photo, whether mirrored.
+
+        Returns:
+            (N, 3, s, s) float32 in channels-last memory.
+        """
+        if pixels.device not in self._constants:  # made once: each would be a transfer
+            constants = np.array([self.fill, self.preprocessing.mean, self.preprocessing.std], dtype=np.float32)
+            self._constants[pixels.device] = torch.from_numpy(constants).to(pixels.device)
+        fill, mean, std = self._constants[pixels.device]
+        at = torch.arange(pixels.shape[1], device=pixels.device)
+        rows, columns = (at < visible[:, axis, None] for axis in (0, 1))
+        inside = (rows[:, :, None] & columns[:, None, :])[..., None]
+        values = torch.where(inside, pixels.to(torch.float32), fill)
+        values = torch.where(visible[:, 2, None, None, None] > 0, values.flip(2), values)
+        if self.preprocessing.channel_order == "BGR":
+            values = values.flip(3)
+        return ((values * self.preprocessing.scale - mean) / std).permute(0, 3, 1, 2)
 
 
 class FeatureInputs:
@@ -119,9 +216,9 @@ class FeatureInputs:
         """The feature map of a whole photo."""
         return self.cache.maps(image_id)[None]
 
-    def batch(self, inputs: np.ndarray) -> Tensor:
-        """(N, C, h, w) float32 in channels-last memory."""
-        return self.cache.decode(torch.from_numpy(inputs)).permute(0, 3, 1, 2)
+    def batch(self, inputs: np.ndarray, visible: np.ndarray, device: torch.device) -> Tensor:
+        """(N, C, h, w) float32 in channels-last memory; crops are padded and mirrored already."""
+        return self.cache.decode(to_device(inputs, device)).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

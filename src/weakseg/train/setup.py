@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from weakseg import decides
-from weakseg.config import Experiment, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
+from weakseg.config import Compute, Experiment, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
 from weakseg.data.contents import Contents, check_unchanged, read_contents
 from weakseg.data.crop_labels import CropGeometry, CropLabels
 from weakseg.data.dataset import DataSet, open_data
@@ -18,6 +18,7 @@ from weakseg.data.features import FeatureCache
 from weakseg.data.label_maps import map_reader, maps_digest
 from weakseg.data.splits import images_of_streams
 from weakseg.data.tag_files import read_tags
+from weakseg.devices import choose_device, set_precision
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file, sha256_json
 from weakseg.labels import LabelSet
@@ -26,7 +27,18 @@ from weakseg.model import Segmenter, build_model, load_initial_weights
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.strict import Strict
 from weakseg.train.batches import Batches, Draw
-from weakseg.train.samples import Annotation, FeatureInputs, Inputs, MapAnnotation, PhotoInputs, TagAnnotation
+from weakseg.train.distributed import ALONE, Processes, seed_of
+from weakseg.train.photos import HeldPhotos
+from weakseg.train.samples import (
+    Annotation,
+    DevicePhotoInputs,
+    FeatureInputs,
+    HostPhotoInputs,
+    Inputs,
+    MapAnnotation,
+    PhotoInputs,
+    TagAnnotation,
+)
 from weakseg.train.solver import CaffeSGD, parameter_groups
 from weakseg.train.streams import ImageStream, repeat_factors
 
@@ -69,6 +81,9 @@ class Setup:
         decided_by: all that decides the result, and its hash under `hash`.
         model: the network.
         trained: the part of it that learns: the head on a frozen trunk, else all.
+        called: what gives scores in training: `trained`, joined with that of the other processes.
+        compute: precision, and where photos are.
+        processes: that train the run together.
         teachings: one a stream.
         inputs: gives what the network takes.
         batches: mini-batches by iteration.
@@ -85,6 +100,9 @@ class Setup:
     decided_by: dict[str, Any]
     model: Segmenter
     trained: nn.Module
+    called: nn.Module
+    compute: Compute
+    processes: Processes
     teachings: list[Teaching]
     inputs: Inputs
     batches: Batches
@@ -101,12 +119,24 @@ def prepare_run(
     paths: StudyPaths,
     data_root: str | Path | None = None,
     config_dir: str | Path = "config",
+    *,
+    processes: Processes = ALONE,
+    threads: int = 1,
+    hold_photos: bool = False,
 ) -> Setup:
     """Open everything that a run reads and build its network.
+
+    Args:
+        study, experiment, seed, paths, data_root, config_dir: the run.
+        processes: that train it together.
+        threads: that decode photos which are held in memory.
+        hold_photos: hold them, if the study says so.
 
     Raises:
         WeaksegError: an input is missing, changed since it was read, or does not fit.
     """
+    device = choose_device()
+    set_precision(study.compute.precision)
     network, solver = study.network, study.solver_of(experiment)
     data, paper = open_data(paths.manifest), load_sheet(config_dir).lists
     contents = read_contents(paths.contents)
@@ -128,9 +158,14 @@ def prepare_run(
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
     inputs: Inputs
     if network.freeze_trunk:
-        cache = FeatureCache(paths.features("training"), memory_share=0.4)
+        cache = FeatureCache(paths.features("training"), memory_share=0.4 / processes.count)
         cache.check(network, weights_sha256, contents.digest(data.ids("training"), "photo"))
         inputs = FeatureInputs(network, cache)
+    elif hold_photos and study.compute.photos != "files":
+        where = device if study.compute.photos == "device" else torch.device("cpu")
+        held = HeldPhotos(data, everything, network.image_scale, where, threads=threads, processes=processes.count)
+        kept = DevicePhotoInputs if study.compute.photos == "device" else HostPhotoInputs
+        inputs = kept(data, network, preprocessing, held)
     else:
         inputs = PhotoInputs(data, network, preprocessing)
 
@@ -159,17 +194,24 @@ def prepare_run(
     model = build_model(network, fov=experiment.fov, num_labels=len(data.labels))
     if weights is not None and network.weights is not None:
         load_initial_weights(model, weights, network.weights.sha256)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
+    if device.type == "cuda":
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     threshold = study.sampling.repeat_factor_threshold
+    images_of = images_of_batch(experiment, solver.batch)
+    if min(images_of) < processes.count:
+        raise WeaksegError(
+            f"experiment {experiment.id}: {processes.count} processes cannot share the {min(images_of)} images that a "
+            "stream has in a mini-batch; start fewer"
+        )
     draws = [
         Draw(_image_stream(name, teaching, seed, threshold, tags), images, teaching.annotation)
-        for name, teaching, images in zip(
-            stream_names(experiment.streams), teachings, images_of_batch(experiment, solver.batch), strict=True
-        )
+        for name, teaching, images in zip(stream_names(experiment.streams), teachings, images_of, strict=True)
     ]
     trunk = [] if network.freeze_trunk else list(model.trunk.named_parameters())
     groups = parameter_groups(trunk, list(model.fc_parameters()), list(model.classifier_parameters()), solver)
+    trained = model.head if network.freeze_trunk else model
+    if processes.rank:  # the first draws dropout as one process alone does
+        torch.manual_seed(seed_of(seed, processes.rank, 0))
     return Setup(
         run=paths.run(experiment.id, seed),
         labels=data.labels,
@@ -177,10 +219,13 @@ def prepare_run(
         preprocessing=preprocessing,
         decided_by=decided_by,
         model=model,
-        trained=model.head if network.freeze_trunk else model,
+        trained=trained,
+        called=processes.joined(trained, device),
+        compute=study.compute,
+        processes=processes,
         teachings=teachings,
         inputs=inputs,
-        batches=Batches(inputs, draws, network, seed),
+        batches=Batches(inputs, draws, network, seed, processes),
         optimiser=CaffeSGD(groups, solver.momentum),
         generator=torch.Generator().manual_seed(seed),
         device=device,

@@ -28,13 +28,16 @@ class CaffeSGD:
     def step(self, lr: float) -> None:
         """One update at base rate `lr` from the gradients in the parameters; those without one stay."""
         for (parameters, multiplier, decay), velocities in zip(self.groups, self.velocity, strict=True):
-            for parameter, velocity in zip(parameters, velocities, strict=True):
-                if parameter.grad is None:
-                    continue
-                velocity.mul_(self.momentum).add_(parameter.grad, alpha=lr * multiplier)
-                if decay:
-                    velocity.add_(parameter, alpha=lr * multiplier * decay)
-                parameter.sub_(velocity)
+            learning = [(p, p.grad, v) for p, v in zip(parameters, velocities, strict=True) if p.grad is not None]
+            if not learning:
+                continue
+            own, gradients, steps = (list(column) for column in zip(*learning, strict=True))
+            # A whole group at a time: a few kernels on a GPU, not three a parameter; the same bits on a CPU.
+            torch._foreach_mul_(steps, self.momentum)
+            torch._foreach_add_(steps, gradients, alpha=lr * multiplier)
+            if decay:
+                torch._foreach_add_(steps, own, alpha=lr * multiplier * decay)
+            torch._foreach_sub_(own, steps)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
