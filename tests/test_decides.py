@@ -253,3 +253,19 @@ def test_weights_are_known_by_their_content(root: Path) -> None:
 
     for part in (decides.features, lambda s: decides.training(s, SEMI, PAPER)):
         assert part(study("a", "0" * 64)) == part(study("b", "0" * 64)) != part(study("a", "1" * 64))
+
+
+@pytest.mark.parametrize("name", ["demo", "voc-subset"])
+def test_fields_that_came_later_are_no_part_of_runs_that_are_what_they_were(name):
+    study = load_study(name)
+    for row in load_sheet().experiments:
+        assert "fresh_start" not in decides.training(study, row, PAPER)["network"]
+
+
+def test_another_start_is_another_run(root):
+    def network(**changes):
+        study = make_study(root, network={"trunk": "tiny", "crop_px": 33, **changes})
+        return decides.training(study, SEMI, PAPER)["network"]
+
+    assert network() == network(fresh_start="he") != network(fresh_start="measured")
+    assert decides.training(load_study("voc"), SEMI, PAPER)["network"]["fresh_start"] == "measured"

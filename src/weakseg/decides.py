@@ -21,6 +21,12 @@ from weakseg.paths import StudyPaths
 UNREAD_OF_SOLVER = {"step": {"poly_power"}, "poly": {"step_iterations", "step_factor"}}
 """Fields that a schedule does not read."""
 
+ADDED = {"network": {"fresh_start": "he"}}
+"""Fields that came after results had been made, by section, each with the value at which a run is what it was before.
+
+At that value a field is left out of what decides, so that earlier results stay valid; at any other it decides.
+"""
+
 
 def scenes(study: Study) -> Any:
     """The generated images: sizes, seed, the drawn classes, and the version of the generator."""
@@ -133,13 +139,19 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
     ]
     padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
     return {
-        "network": study.network.model_dump(mode="json", exclude={"weights": {"path"}}),
+        "network": _without_additions("network", study.network.model_dump(mode="json", exclude={"weights": {"path"}})),
         "fov": experiment.fov,
         "solver": solver.model_dump(mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}),
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),
         "counts": [paper.pixel_labelled, paper.training] if study.counts == "paper" else study.counts,
         "streams": streams,
     }
+
+
+def _without_additions(section: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """A section's fields without those of `ADDED` at the value that changes nothing."""
+    added = ADDED[section]
+    return {name: value for name, value in fields.items() if name not in added or value != added[name]}
 
 
 def estep_maps(study: Study, experiment: Experiment) -> Any:

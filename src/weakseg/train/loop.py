@@ -2,6 +2,7 @@
 
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def train_run(
         WeaksegError: the loss is not finite (iteration named, the last good state kept), or an input is unusable.
     """
     setup = prepare_run(study, experiment, seed, paths, data_root, config_dir)
+    print(setup.start.text())
     solver, trained, optimiser = setup.solver, setup.trained, setup.optimiser
     resume = ResumeFolder(setup.run.resume, setup.decided_by["hash"])
     first, seconds = _restore(resume, setup)
@@ -174,6 +176,7 @@ def _write_results(
             "study": study.name,
             "experiment": experiment.id,
             **images,
+            "start": asdict(setup.start),
             "train_seconds": round(seconds, 1),
             "wall_seconds_last_start": round(wall_seconds, 1),
             "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else platform.processor() or "CPU",
