@@ -238,8 +238,9 @@ def test_fields_that_came_later_leave_the_hashes_of_before_as_they_were(tmp_path
     study = make_study(tmp_path, compute={"precision": "fp32", "photos": "device"})
     assert not {"compute", "precision"} & decides.training(study, SEMI, PAPER).keys()
     assert decides.crf_search(study) == study.crf.model_dump(mode="json")
-    other = make_study(tmp_path, compute={"precision": "tf32"})
-    assert decides.unless_default(other.compute, "precision", "photos") == {"precision": "tf32"}
+    other = make_study(tmp_path, compute={"precision": "tf32", "crf": "device"})
+    assert decides.training(other, SEMI, PAPER)["precision"] == "tf32"
+    assert decides.crf_search(other)["crf"] == "device"
 
 
 def test_archives_count_by_checksum_for_studies_that_download_them():
@@ -269,3 +270,19 @@ def test_weights_are_known_by_their_content(root: Path) -> None:
 
     for part in (decides.features, lambda s: decides.training(s, SEMI, PAPER)):
         assert part(study("a", "0" * 64)) == part(study("b", "0" * 64)) != part(study("a", "1" * 64))
+
+
+@pytest.mark.parametrize("name", ["demo", "voc-subset"])
+def test_fields_that_came_later_are_no_part_of_runs_that_are_what_they_were(name):
+    study = load_study(name)
+    for row in load_sheet().experiments:
+        assert "fresh_start" not in decides.training(study, row, PAPER)["network"]
+
+
+def test_another_start_is_another_run(root):
+    def network(**changes):
+        study = make_study(root, network={"trunk": "tiny", "crop_px": 33, **changes})
+        return decides.training(study, SEMI, PAPER)["network"]
+
+    assert network() == network(fresh_start="he") != network(fresh_start="measured")
+    assert decides.training(load_study("voc"), SEMI, PAPER)["network"]["fresh_start"] == "measured"

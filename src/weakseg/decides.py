@@ -17,21 +17,15 @@ from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
-from weakseg.strict import Strict
 
 UNREAD_OF_SOLVER = {"step": {"poly_power"}, "poly": {"step_iterations", "step_factor"}}
 """Fields that a schedule does not read."""
 
+ADDED = {"network": {"fresh_start": "he"}, "compute": {"precision": "fp32", "crf": "cores"}}
+"""Fields that came after results had been made, by section, each with the value at which a run is what it was before.
 
-def unless_default(model: Strict, *names: str) -> dict[str, Any]:
-    """Those of some fields that are not at their default.
-
-    Fields that were added when there were results already go in by this, so that a study that does not use them has
-    the hashes that it had.
-    """
-    fields = type(model).model_fields
-    changed = {n for n in names if getattr(model, n) != fields[n].get_default(call_default_factory=True)}
-    return model.model_dump(mode="json", include=changed)
+At that value a field is left out of what decides, so that earlier results stay valid; at any other it decides.
+"""
 
 
 def scenes(study: Study) -> Any:
@@ -145,14 +139,20 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
     ]
     padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
     return {
-        "network": study.network.model_dump(mode="json", exclude={"weights": {"path"}}),
+        "network": _without_additions("network", study.network.model_dump(mode="json", exclude={"weights": {"path"}})),
         "fov": experiment.fov,
         "solver": solver.model_dump(mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}),
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),
         "counts": [paper.pixel_labelled, paper.training] if study.counts == "paper" else study.counts,
         "streams": streams,
-        **unless_default(study.compute, "precision"),
+        **_without_additions("compute", study.compute.model_dump(mode="json", include={"precision"})),
     }
+
+
+def _without_additions(section: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """A section's fields without those of `ADDED` at the value that changes nothing."""
+    added = ADDED[section]
+    return {name: value for name, value in fields.items() if name not in added or value != added[name]}
 
 
 def estep_maps(study: Study, experiment: Experiment) -> Any:
@@ -170,4 +170,5 @@ def label_quality(study: Study) -> Any:
 
 def crf_search(study: Study) -> Any:
     """The search for the CRF's parameters, and what it runs on where those are not the cores."""
-    return {**study.crf.model_dump(mode="json"), **unless_default(study.compute, "crf")}
+    device = _without_additions("compute", study.compute.model_dump(mode="json", include={"crf"}))
+    return {**study.crf.model_dump(mode="json"), **device}

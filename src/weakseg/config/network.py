@@ -9,6 +9,12 @@ from weakseg.strict import Strict
 FieldOfView = Literal["small", "large"]
 """Field of view of the head: SmallFOV or LargeFOV."""
 
+FreshStart = Literal["measured", "he"]
+"""How layers of the head start that no weights file gives."""
+
+BOUNDED_TRUNKS = ("mobilenet_v2", "tiny")
+"""Trunks whose map lies in [0, 6], for which He's start of the head is near ln(L+1) as it is."""
+
 
 class Preprocessing(Strict):
     """How pixels 0..255 enter a trunk: x = (scale * pixel - mean) / std, channels put in order first."""
@@ -55,6 +61,12 @@ class Network(Strict):
         "the field of view and makes it cheap on wide trunks.",
     )
     weights: InitialWeights | None = Field(None, description="Initial weights; null: random.")
+    fresh_start: FreshStart = Field(
+        default_factory=lambda data: "he" if data.get("trunk") in BOUNDED_TRUNKS else "measured",
+        description="How layers of the head start that the weights do not hold. measured: fc6 and fc7 scaled to what "
+        "they see of a few training crops, classifiers so that the first loss is near ln(L+1); he: He's initialisation "
+        "as it is. Default: he for trunks whose map is bounded (mobilenet_v2, tiny), else measured.",
+    )
     freeze_trunk: bool = Field(
         False, description="Keep the trunk as it is; its maps are then computed once and cached."
     )

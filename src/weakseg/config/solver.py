@@ -15,7 +15,10 @@ class Solver(Strict):
     lr: float = Field(0.001, gt=0, description="Base learning rate.")
     bias_lr_multiplier: float = Field(2.0, ge=0, description="Learning rate of biases relative to weights.")
     head_lr_multiplier: float = Field(
-        1.0, ge=0, description="Learning rate of fc6 and fc7 relative to the base; more where they start fresh."
+        1.0,
+        ge=0,
+        description="Learning rate of fc6 and fc7 relative to the base, where they start fresh; 1 where they come from "
+        "the weights.",
     )
     fc8_lr_multiplier: float = Field(10.0, ge=0, description="Learning rate of fc8 relative to the base.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum, with the rate inside the velocity (Caffe).")

@@ -44,7 +44,7 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     return (pixels * preprocessing.scale - mean) / std
 
 
-def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None) -> None:
+def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None) -> frozenset[str]:
     """Load a trunk's weights (torchvision's `features.*` keys); VGG-16 files with `classifier.*` also give fc6 and fc7.
 
     Other keys of a classifier are passed over. fc6 and fc7 stay fresh where the head is none of the paper's two: other
@@ -54,6 +54,9 @@ def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None)
         model: takes the weights; what the file does not hold stays fresh.
         path: a safetensors file, float32 or float16.
         sha256: its checksum, or None for a file that the study made itself.
+
+    Returns:
+        The model's parameters and buffers that came from the file, by name, such as `head.fc6.weight`.
 
     Raises:
         WeaksegError: missing file, other checksum, not safetensors, a key missing, unknown or of another shape.
@@ -76,11 +79,14 @@ def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None)
             f"{path}: {len(unknown)} weights are not the trunk's, {unknown[0]} the first; is it another network's file?"
         )
     _copy(model.trunk, {key: value for key, value in state.items() if key in own}, path)
+    loaded = {f"trunk.{key}" for key in own}
     if isinstance(model.trunk, Vgg16Trunk) and all(key in state for key in FC_SHAPES):
-        _load_fc(model.head, {key: state[key] for key in FC_SHAPES}, path)
+        loaded |= {f"head.{key}" for key in _load_fc(model.head, {key: state[key] for key in FC_SHAPES}, path)}
+    return frozenset(loaded)
 
 
-def _load_fc(head: Head, state: dict[str, Tensor], path: Path) -> None:
+def _load_fc(head: Head, state: dict[str, Tensor], path: Path) -> set[str]:
+    """Load fc6 and fc7 where the head is one of the paper's two; returns the names of what it took."""
     for key, shape in FC_SHAPES.items():
         if state[key].shape != shape:
             raise WeaksegError(f"{path}: {key} is {tuple(state[key].shape)}, VGG-16 has {shape}")
@@ -90,7 +96,10 @@ def _load_fc(head: Head, state: dict[str, Tensor], path: Path) -> None:
         kernel = (geometry.channels, 512, geometry.kernel, geometry.kernel)
         if isinstance(head.fc6, torch.nn.Conv2d) and head.fc6.weight.shape == kernel:
             fc6_weight, fc6_bias, fc7_weight, fc7_bias = (state[key] for key in FC_SHAPES)
-            _copy(head, decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov), path)
+            decimated = decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov)
+            _copy(head, decimated, path)
+            return set(decimated)
+    return set()
 
 
 def _copy(module: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:

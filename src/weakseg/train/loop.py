@@ -3,6 +3,7 @@
 import math
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def train_run(
 def _train(
     study: Study, experiment: Experiment, seed: int, setup: Setup, *, workers: int, stop_after: int | None
 ) -> None:
+    if setup.processes.writes:
+        print(setup.start.text())
     solver, trained, optimiser, processes = setup.solver, setup.trained, setup.optimiser, setup.processes
     resume = ResumeFolder(setup.run.resume, setup.decided_by["hash"])
     first, seconds = _restore(resume, setup, seed)
@@ -198,6 +201,7 @@ def _write_results(
             "study": study.name,
             "experiment": experiment.id,
             **images,
+            "start": asdict(setup.start),
             "train_seconds": round(seconds, 1),
             "wall_seconds_last_start": round(wall_seconds, 1),
             "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else platform.processor() or "CPU",

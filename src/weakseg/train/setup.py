@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from weakseg import decides
-from weakseg.config import Compute, Experiment, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
+from weakseg.config import Compute, Experiment, Network, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
 from weakseg.data.contents import Contents, check_unchanged, read_contents
 from weakseg.data.crop_labels import CropGeometry, CropLabels
 from weakseg.data.dataset import DataSet, open_data
@@ -24,6 +24,8 @@ from weakseg.files import sha256_file, sha256_json
 from weakseg.labels import LabelSet
 from weakseg.methods import Method
 from weakseg.model import Segmenter, build_model, load_initial_weights
+from weakseg.model.fresh_layers import CROPS, FreshStart, fresh_layers, scale_fresh_layers
+from weakseg.model.vgg16 import Vgg16Trunk
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.strict import Strict
 from weakseg.train.batches import Batches, Draw
@@ -80,6 +82,7 @@ class Setup:
         preprocessing: how pixels enter the trunk.
         decided_by: all that decides the result, and its hash under `hash`.
         model: the network.
+        start: which layers of its head are fresh, and how they start.
         trained: the part of it that learns: the head on a frozen trunk, else all.
         called: what gives scores in training: `trained`, joined with that of the other processes.
         compute: precision, and where photos are.
@@ -99,6 +102,7 @@ class Setup:
     preprocessing: Preprocessing
     decided_by: dict[str, Any]
     model: Segmenter
+    start: FreshStart
     trained: nn.Module
     called: nn.Module
     compute: Compute
@@ -192,10 +196,9 @@ def prepare_run(
     decided_by["hash"] = sha256_json(decided_by)
 
     model = build_model(network, fov=experiment.fov, num_labels=len(data.labels))
+    loaded: frozenset[str] = frozenset()
     if weights is not None and network.weights is not None:
-        load_initial_weights(model, weights, network.weights.sha256)
-    if device.type == "cuda":
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loaded = load_initial_weights(model, weights, network.weights.sha256)
     threshold = study.sampling.repeat_factor_threshold
     images_of = images_of_batch(experiment, solver.batch)
     if min(images_of) < processes.count:
@@ -207,8 +210,14 @@ def prepare_run(
         Draw(_image_stream(name, teaching, seed, threshold, tags), images, teaching.annotation)
         for name, teaching, images in zip(stream_names(experiment.streams), teachings, images_of, strict=True)
     ]
-    trunk = [] if network.freeze_trunk else list(model.trunk.named_parameters())
-    groups = parameter_groups(trunk, list(model.fc_parameters()), list(model.classifier_parameters()), solver)
+    start = _start(model, network, loaded, Batches(inputs, draws, network, seed), device)
+    if device.type == "cuda":
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learnt = [] if network.freeze_trunk else list(model.trunk.named_parameters())
+    fresh_fc: list[tuple[str, nn.Parameter]] = []
+    for name, parameter in model.fc_parameters():
+        (learnt if f"head.{name}" in loaded else fresh_fc).append((name, parameter))
+    groups = parameter_groups(learnt, fresh_fc, list(model.classifier_parameters()), solver)
     trained = model.head if network.freeze_trunk else model
     if processes.rank:  # the first draws dropout as one process alone does
         torch.manual_seed(seed_of(seed, processes.rank, 0))
@@ -219,6 +228,7 @@ def prepare_run(
         preprocessing=preprocessing,
         decided_by=decided_by,
         model=model,
+        start=start,
         trained=trained,
         called=processes.joined(trained, device),
         compute=study.compute,
@@ -231,6 +241,25 @@ def prepare_run(
         device=device,
         valid_cells_only=study.sampling.valid_cells_only,
     )
+
+
+def _start(
+    model: Segmenter, network: Network, loaded: frozenset[str], batches: Batches, device: torch.device
+) -> FreshStart:
+    """Scale the fresh layers to crops of the first mini-batch, on the CPU, so that every device starts alike."""
+    fresh = fresh_layers(model, loaded)
+    factors: dict[str, float] = {}
+    if network.fresh_start == "measured" and fresh:
+        batch = batches[0]
+        chosen = np.linspace(0, len(batch.inputs) - 1, min(CROPS, len(batch.inputs))).round().astype(int)
+        maps = [batches.inputs.batch(batch.inputs[[i]], batch.visible[[i]], device).cpu() for i in chosen]
+        if not network.freeze_trunk:
+            model.trunk.eval()
+            with torch.no_grad():
+                maps = [model.trunk(crop) for crop in maps]
+        factors = scale_fresh_layers(model.head, maps, fresh)
+    broken = isinstance(model.trunk, Vgg16Trunk) and not {"fc6", "fc7"}.isdisjoint(fresh)
+    return FreshStart(fresh, factors, breaks_protocol=broken)
 
 
 def _weights_path(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Path | None:

@@ -57,19 +57,28 @@ class CaffeSGD:
 
 
 def parameter_groups(
-    trunk: list[tuple[str, nn.Parameter]],
-    fc: list[tuple[str, nn.Parameter]],
+    learnt: list[tuple[str, nn.Parameter]],
+    fresh_fc: list[tuple[str, nn.Parameter]],
     classifier: list[tuple[str, nn.Parameter]],
     solver: Solver,
 ) -> list[tuple[list[nn.Parameter], float, float]]:
     """Rate multipliers and decays by role: biases run at their multiple of the weights' rate and do not decay.
 
     Multipliers in the release: weights 1, biases 2, fc8 weights 10, fc8 biases 20.
+
+    Args:
+        learnt: named parameters of the trunk, and of fc6 and fc7 where they came from a weights file.
+        fresh_fc: those of fc6 and fc7 that start fresh.
+        classifier: those of fc8 and the skip classifier.
+        solver: the multipliers.
+
+    Returns:
+        (parameters, multiplier of the rate, weight decay), weights and biases of each role in turn.
     """
     groups = []
     for named, multiplier in (
-        (trunk, 1.0),
-        (fc, solver.head_lr_multiplier),
+        (learnt, 1.0),
+        (fresh_fc, solver.head_lr_multiplier),
         (classifier, solver.fc8_lr_multiplier),
     ):
         weights = [p for name, p in named if not name.endswith("bias") and p.requires_grad]

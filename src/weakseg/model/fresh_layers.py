@@ -1,0 +1,131 @@
+"""Layers that no weights file gave, scaled to what they see before the first iteration.
+
+He's start keeps the scale of a map and does not set it. VGG-16's pool5 has a root mean square (rms) of 17 to 19 on
+photos, so that scores of a He start are so far off that training diverges. Here each fresh layer of the head is
+scaled, in order, to the map that a few training photos give it (as in layer-sequential unit-variance initialisation,
+Mishkin and Matas 2016), whatever the trunk and whichever layers came from a file.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from weakseg.errors import WeaksegError
+from weakseg.model.heads import Head
+from weakseg.model.segmenter import Segmenter
+
+HIDDEN_NORM = 32.0
+"""Root mean square of a cell's length |h| after a fresh fc6 or fc7: an rms of 1 over LargeFOV's 1024 channels."""
+
+SCORE_RMS = 0.1
+"""Largest rms of a fresh classifier's scores: the first loss is then ln(L+1) to a few tenths at most."""
+
+CROPS = 8
+"""How many training crops a run measures its maps on."""
+
+
+PROTOCOL_BROKEN = (
+    "the paper starts fc6 and fc7 from VGG-16's own, decimated, which the initial weights do not hold for this head"
+)
+"""What a run and its report say where fresh layers break the paper's protocol."""
+
+
+@dataclass(frozen=True)
+class FreshStart:
+    """How the layers of the head start that the weights file does not hold.
+
+    Attributes:
+        layers: of fc6, fc7, fc8 and skip, those that are fresh.
+        factors: on what He's initialisation, or the classifiers' Gaussian, gave each; empty where nothing was measured.
+        breaks_protocol: fc6 or fc7 of a VGG-16 is fresh, which the paper starts from the original.
+    """
+
+    layers: tuple[str, ...]
+    factors: dict[str, float]
+    breaks_protocol: bool
+
+    def text(self) -> str:
+        """What is fresh, and where that matters, in a line."""
+        how = ", ".join(f"{name} x {factor:g}" for name, factor in self.factors.items())
+        said = f"start: {', '.join(self.layers) or 'no layer'} fresh" + (
+            f", scaled to training crops ({how})" if how else ""
+        )
+        return f"{said}; {PROTOCOL_BROKEN}" if self.breaks_protocol else said
+
+
+def fresh_layers(model: Segmenter, loaded: Collection[str]) -> tuple[str, ...]:
+    """The layers of the head (of fc6, fc7, fc8, skip) with a parameter that is not among `loaded`, in order.
+
+    Args:
+        model: the network.
+        loaded: names of its parameters that came from a file, as `load_initial_weights` gives them.
+    """
+    fresh = {
+        name.split(".")[1] for name, _ in model.named_parameters() if name.startswith("head.") and name not in loaded
+    }
+    return tuple(name for name in ("fc6", "fc7", "fc8", "skip") if name in fresh)
+
+
+@torch.no_grad()
+def scale_fresh_layers(head: Head, maps: Sequence[Tensor], fresh: Iterable[str]) -> dict[str, float]:
+    """Scale the fresh layers of the head to what they see, without dropout and without drawing random numbers.
+
+    fc6 and fc7 are scaled so that a cell of their map after the ReLU has length `HIDDEN_NORM` (rms over cells);
+    classifiers so that their scores have an rms of `SCORE_RMS` at most, and stay as they are below it. Factors are
+    rounded to three digits, so that they are the same on machines that round sums differently.
+
+    Args:
+        head: changed in place.
+        maps: what the trunk gives of some photos or crops, each (N, C, h, w).
+        fresh: layers to scale, as `fresh_layers` gives them; others stay as they are.
+
+    Returns:
+        The factor on the weights of each fresh layer, by name.
+
+    Raises:
+        WeaksegError: a layer gives nothing but zeros, or values that are not finite.
+    """
+    fresh = tuple(fresh)
+    factors: dict[str, float] = {}
+    seen: Sequence[Tensor] = maps
+    for name in ("fc6", "fc7"):
+        layer = getattr(head, name)
+        outputs = [head.relu(layer(x)) for x in seen]
+        if name in fresh:
+            wanted = HIDDEN_NORM / outputs[0].shape[1] ** 0.5
+            factors[name] = _rounded(wanted / _rms(outputs, name))
+            _scale(layer, factors[name])
+            outputs = [head.relu(layer(x)) for x in seen]
+        seen = outputs
+    for name, inputs in (("fc8", seen), ("skip", maps)):
+        if name in fresh:
+            layer = getattr(head, name)
+            factors[name] = _rounded(min(1.0, SCORE_RMS / _rms([layer(x) for x in inputs], name)))
+            _scale(layer, factors[name])
+    return factors
+
+
+def _rms(values: Sequence[Tensor], name: str) -> float:
+    total = sum(float(v.double().square().sum()) for v in values)
+    rms = (total / sum(v.numel() for v in values)) ** 0.5
+    if not 0 < rms < float("inf"):
+        raise WeaksegError(
+            f"layer {name}: the rms of what it gives of {len(values)} training photos is {rms:g}; the trunk's weights "
+            "are not those of this network, or they are damaged"
+        )
+    return rms
+
+
+def _rounded(factor: float) -> float:
+    return float(f"{factor:.3g}")
+
+
+def _scale(layer: nn.Module, factor: float) -> None:
+    """Scale what a layer gives: the weights of its first convolution and all biases (a separable fc6 has two)."""
+    convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
+    convolutions[0].weight.mul_(factor)
+    for convolution in convolutions:
+        if convolution.bias is not None:
+            convolution.bias.mul_(factor)
