@@ -21,6 +21,9 @@ from weakseg.paths import StudyPaths
 UNREAD_OF_SOLVER = {"step": {"poly_power"}, "poly": {"step_iterations", "step_factor"}}
 """Fields that a schedule does not read."""
 
+NOT_OF_WEIGHTS = {"weights": {"path", "name"}}
+"""Weights are known by their content, wherever the file lies and whatever it is called."""
+
 
 def scenes(study: Study) -> Any:
     """The generated images: sizes, seed, the drawn classes, and the version of the generator."""
@@ -104,9 +107,8 @@ def annotation(study: Study) -> Any:
 
 def features(study: Study) -> Any:
     """Pre-trained weights and cached feature maps: the trunk and its input."""
-    # Weights are known by their content, wherever the file lies.
     fields = {"trunk", "output_stride", "image_scale", "weights"}
-    return study.network.model_dump(mode="json", include=fields, exclude={"weights": {"path"}})
+    return study.network.model_dump(mode="json", include=fields, exclude=NOT_OF_WEIGHTS)
 
 
 def bbox_seg_search(study: Study) -> Any:
@@ -133,7 +135,7 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
     ]
     padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
     return {
-        "network": study.network.model_dump(mode="json", exclude={"weights": {"path"}}),
+        "network": study.network.model_dump(mode="json", exclude=NOT_OF_WEIGHTS),
         "fov": experiment.fov,
         "solver": solver.model_dump(mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}),
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from weakseg import decides
-from weakseg.config import Experiment, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
+from weakseg.config import Experiment, Preprocessing, Solver, Stream, Study, load_sheet
 from weakseg.data.contents import Contents, check_unchanged, read_contents
 from weakseg.data.crop_labels import CropGeometry, CropLabels
 from weakseg.data.dataset import DataSet, open_data
 from weakseg.data.features import FeatureCache
+from weakseg.data.initial_weights import find_weights
 from weakseg.data.label_maps import map_reader, maps_digest
 from weakseg.data.splits import images_of_streams
 from weakseg.data.tag_files import read_tags
@@ -123,7 +124,7 @@ def prepare_run(
     check_unchanged(data, contents, everything, ["photo"])
     check_unchanged(data, contents, strong, ["mask"])
 
-    weights = _weights_path(study, paths, data_root)
+    weights = None if network.weights is None else find_weights(network.weights, paths.root, data_root)
     weights_sha256 = None if weights is None else sha256_file(weights)
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
     inputs: Inputs
@@ -186,16 +187,6 @@ def prepare_run(
         device=device,
         valid_cells_only=study.sampling.valid_cells_only,
     )
-
-
-def _weights_path(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Path | None:
-    weights = study.network.weights
-    if weights is None:
-        return None
-    path = resolve_path(weights.path, data_root=data_root, results=paths.root)
-    if not path.is_file():
-        raise WeaksegError(f"{path}: no such weights file; see the README on initial weights")
-    return path
 
 
 class _Tags:
