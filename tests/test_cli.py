@@ -14,8 +14,8 @@ from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 
 RULES = (
-    "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality", "features",
-    "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
+    "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
+    "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
 )  # fmt: skip
 BY_HAND = ("reference", "schemas", "segment")
 

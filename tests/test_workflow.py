@@ -69,8 +69,8 @@ class Project:
 
 
 RULES = {
-    "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table", "notebook", "page",
-    "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
+    "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
+    "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
 }  # fmt: skip
 
 
@@ -166,31 +166,29 @@ def test_dry_run_of_a_study_of_photos_needs_none(fresh: Project) -> None:
 def test_named_weights_are_made_once_for_all_studies_and_their_date_is_nothing(fresh: Project) -> None:
     row = load_weights(fresh.root / "config")["efficientnet_lite0"]
     target = fresh.cache / "weights" / row.stored_as("efficientnet_lite0")
-    for study in ("voc-subset", "copy"):
-        text = (fresh.root / "config/studies/voc-subset.yaml").read_text(encoding="utf-8")
-        (fresh.root / f"{study}.yaml").write_text(text.replace("name: voc-subset", f"name: {study}"), encoding="utf-8")
-    try:
-        for config in (("study=voc-subset",), ("study=copy.yaml",)):
-            assert "weights" in fresh.planned("strong_1464", config=config)
-        target.parent.mkdir(parents=True)
-        target.write_text("empty\n", encoding="utf-8")
-        for config in (("study=voc-subset",), ("study=copy.yaml",)):
-            assert "weights" not in fresh.planned("strong_1464", config=config)
-        maps = "results/voc-subset/features/training.safetensors"
-        for name in ("data/manifest.json", "data/contents.json", "features/training.safetensors"):
-            made = fresh.root / "results/voc-subset" / name
-            made.parent.mkdir(parents=True, exist_ok=True)
-            made.write_text("empty\n", encoding="utf-8")
-        fresh.snakemake("--touch", maps, config=("study=voc-subset",))
-        assert fresh.planned(maps, config=("study=voc-subset",)) == {}
-        os.utime(target, (time.time() + 60, time.time() + 60))
-        assert fresh.planned(maps, config=("study=voc-subset",)) == {}
-        target.unlink()  # a cache that was emptied makes nothing anew that is finished
-        assert fresh.planned(maps, config=("study=voc-subset",)) == {}
-        assert set(fresh.planned("strong_1464", config=("study=voc-subset",))) >= {"weights", "train"}
-    finally:
-        shutil.rmtree(fresh.root / "results/voc-subset", ignore_errors=True)
-        shutil.rmtree(fresh.cache, ignore_errors=True)
+    study = yaml.safe_load((fresh.root / "config/studies/demo.yaml").read_text(encoding="utf-8"))
+    study["network"].update(trunk="efficientnet_lite0", weights="efficientnet_lite0")
+    for name in ("one", "other"):
+        (fresh.root / f"{name}.yaml").write_text(yaml.safe_dump({**study, "name": name}), encoding="utf-8")
+    one, other = ("study=one.yaml",), ("study=other.yaml",)
+    assert fresh.planned("strong_1464", config=one)["weights"] == 1
+    target.parent.mkdir(parents=True)
+    target.write_text("empty\n", encoding="utf-8")
+    for config in (one, other):
+        assert not {"weights", "pretrain"} & set(fresh.planned("strong_1464", config=config))
+    files = StudyPaths("one")
+    maps = files.features("training")
+    (fresh.root / files.images).mkdir(parents=True)
+    for path in (files.manifest, files.contents, maps):
+        (fresh.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (fresh.root / path).write_text("empty\n", encoding="utf-8")
+    fresh.snakemake("--touch", str(maps), config=one)
+    assert fresh.planned(str(maps), config=one) == {}
+    os.utime(target, (time.time() + 60, time.time() + 60))
+    assert fresh.planned(str(maps), config=one) == {}
+    target.unlink()  # an emptied cache makes nothing anew that is finished
+    assert fresh.planned(str(maps), config=one) == {}
+    assert set(fresh.planned("strong_1464", config=one)) >= {"weights", "train"}
 
 
 def test_the_demo_needs_no_named_weights(fresh: Project) -> None:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: its own file's numbers through a plain forward pass; the dilated map holds the cells of stride 32."""
+"""EfficientNet-Lite: a plain forward pass over a published file; dilated maps hold the cells of stride 32."""
 
 from pathlib import Path
 
@@ -121,4 +121,4 @@ def test_a_fresh_trunk_keeps_the_scale_and_its_norms_stay() -> None:
     with torch.no_grad():
         maps = model.trunk(torch.randn(1, 3, 65, 65))
     assert maps.shape == (1, 1280, 5, 5) and 0.1 < maps.std() < 3
-    assert model.trunk.bound == 6 and 0 <= maps.min() and maps.max() <= 6
+    assert model.trunk.bound == 6 and maps.min() >= 0 and maps.max() <= 6
