@@ -14,8 +14,8 @@ from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 
 RULES = (
-    "scenes", "data", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality", "features",
-    "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
+    "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
+    "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
 )  # fmt: skip
 BY_HAND = ("reference", "schemas", "segment")
 
@@ -49,7 +49,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     # Every option says what it is for, and what it is where nothing is said.
     listed = shown[shown.index("Options:") :].splitlines()[1:]
     assert all(re.match(r"  -.*  \w|  -\S.*$|    ", line) for line in listed)
-    assert ("--study" in shown) == (command not in ("schemas", "segment"))
+    assert ("--study" in shown) == (command not in ("schemas", "segment", "weights"))
     assert ("--seed" in shown) == (command in ("train", "estep-maps", "score", "tune-crf", "evaluate"))
 
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from planning import Done, snakemake
 
-from weakseg.config import load_sheet, load_study
+from weakseg.config import load_sheet, load_study, load_weights
 from weakseg.paths import StudyPaths
 
 STUDIES = [path.stem for path in sorted((Path(__file__).parents[1] / "config" / "studies").glob("*.yaml"))]
@@ -45,7 +45,8 @@ class Project:
             shutil.copytree(source / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
         (root / "profiles").symlink_to("workflow/profiles")
         self.environment = {k: v for k, v in os.environ.items() if k != "WEAKSEG_DATA_ROOT"}
-        self.environment.update(PYTHONPATH=str(source / "src"), OMP_NUM_THREADS="1")
+        self.cache = root / "cache"
+        self.environment.update(PYTHONPATH=str(source / "src"), OMP_NUM_THREADS="1", WEAKSEG_CACHE=str(self.cache))
 
     def snakemake(self, *arguments: str, config: tuple[str, ...] = TINY) -> str:
         """Output of a successful call."""
@@ -68,8 +69,8 @@ class Project:
 
 
 RULES = {
-    "data", "annotate", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table", "notebook", "page",
-    "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
+    "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
+    "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
 }  # fmt: skip
 
 
@@ -159,7 +160,46 @@ def test_every_target_of_a_study_can_be_planned_from_nothing(fresh: Project, stu
 def test_dry_run_of_a_study_of_photos_needs_none(fresh: Project) -> None:
     planned = fresh.planned(config=("study=voc-subset",))
     assert planned["train"] == planned["evaluate"] >= 10
-    assert not {"pretrain", "scenes"} & set(planned)
+    assert planned["weights"] == 1 and not {"pretrain", "scenes"} & set(planned)
+
+
+def test_named_weights_are_made_once_for_all_studies_and_their_date_is_nothing(fresh: Project) -> None:
+    row = load_weights(fresh.root / "config")["efficientnet_lite0"]
+    target = fresh.cache / "weights" / row.stored_as("efficientnet_lite0")
+    study = yaml.safe_load((fresh.root / "config/studies/demo.yaml").read_text(encoding="utf-8"))
+    study["network"].update(trunk="efficientnet_lite0", weights="efficientnet_lite0")
+    for name in ("one", "other"):
+        (fresh.root / f"{name}.yaml").write_text(yaml.safe_dump({**study, "name": name}), encoding="utf-8")
+    one, other = ("study=one.yaml",), ("study=other.yaml",)
+    assert fresh.planned("strong_1464", config=one)["weights"] == 1
+    target.parent.mkdir(parents=True)
+    target.write_text("empty\n", encoding="utf-8")
+    for config in (one, other):
+        assert not {"weights", "pretrain"} & set(fresh.planned("strong_1464", config=config))
+    files = StudyPaths("one")
+    maps = files.features("training")
+    (fresh.root / files.images).mkdir(parents=True)
+    for path in (files.manifest, files.contents, maps):
+        (fresh.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (fresh.root / path).write_text("empty\n", encoding="utf-8")
+    fresh.snakemake("--touch", str(maps), config=one)
+    assert fresh.planned(str(maps), config=one) == {}
+    os.utime(target, (time.time() + 60, time.time() + 60))
+    assert fresh.planned(str(maps), config=one) == {}
+    target.unlink()  # an emptied cache makes nothing anew that is finished
+    assert fresh.planned(str(maps), config=one) == {}
+    assert set(fresh.planned("strong_1464", config=one)) >= {"weights", "train"}
+
+
+def test_the_demo_needs_no_named_weights(fresh: Project) -> None:
+    planned = fresh.planned(config=("study=demo",))
+    assert planned["pretrain"] == 1 and "weights" not in planned
+    (fresh.root / "config/weights.yaml").rename(fresh.root / "weights.yaml")
+    try:
+        assert fresh.planned(config=("study=demo",)) == planned
+        assert "weights.yaml: no such file" in fresh.call("--dry-run", config=("study=voc-subset",)).stdout
+    finally:
+        (fresh.root / "weights.yaml").rename(fresh.root / "config/weights.yaml")
 
 
 def test_run_by_file_name_of_a_study_that_is_not_the_configured_one(fresh: Project) -> None:

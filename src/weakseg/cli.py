@@ -169,6 +169,22 @@ def data(call: Call) -> None:
     prepare_data(call.study, call.paths, call.data_root, call.config_dir)
 
 
+@command("Fetch or take initial weights by name, check and convert them, for all studies; without NAME, list them.")
+@click.option("--from", "given", type=click.Path(path_type=Path), help="Take this file in place of a download.")
+@click.option("--config-dir", type=click.Path(path_type=Path), default="config", help="Folder of the sheets.")
+@click.argument("name", required=False)
+def weights(name: str | None, given: Path | None, config_dir: Path) -> None:
+    from weakseg.config import load_weights
+    from weakseg.train.named_weights import make_weights, table_of_weights
+
+    if name is not None:
+        make_weights(name, config_dir, given=given)
+    elif given is not None:
+        raise WeaksegError(f"--from {given}: name the weights that it holds, as `weakseg weights` lists them")
+    else:
+        print(table_of_weights(load_weights(config_dir)))
+
+
 @command("Pre-train the trunk on generated single-object images.")
 @of_study
 def pretrain(call: Call) -> None:

@@ -27,6 +27,9 @@ ADDED = {"network": {"fresh_start": "he"}, "compute": {"precision": "fp32", "crf
 At that value a field is left out of what decides, so that earlier results stay valid; at any other it decides.
 """
 
+NOT_OF_WEIGHTS = {"weights": {"path", "name"}}
+"""Weights are known by their content, wherever the file lies and whatever it is called."""
+
 
 def scenes(study: Study) -> Any:
     """The generated images: sizes, seed, the drawn classes, and the version of the generator."""
@@ -110,9 +113,8 @@ def annotation(study: Study) -> Any:
 
 def features(study: Study) -> Any:
     """Pre-trained weights and cached feature maps: the trunk and its input."""
-    # Weights are known by their content, wherever the file lies.
     fields = {"trunk", "output_stride", "image_scale", "weights"}
-    return study.network.model_dump(mode="json", include=fields, exclude={"weights": {"path"}})
+    return study.network.model_dump(mode="json", include=fields, exclude=NOT_OF_WEIGHTS)
 
 
 def bbox_seg_search(study: Study) -> Any:
@@ -139,7 +141,7 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
     ]
     padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
     return {
-        "network": _without_additions("network", study.network.model_dump(mode="json", exclude={"weights": {"path"}})),
+        "network": _without_additions("network", study.network.model_dump(mode="json", exclude=NOT_OF_WEIGHTS)),
         "fov": experiment.fov,
         "solver": solver.model_dump(mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}),
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),

@@ -4,17 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from weakseg.config import ExperimentSheet, PaperFigure, Study
+from weakseg.config import ExperimentSheet, KnownWeights, PaperFigure, Study
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_text
 
 
 def make_schemas() -> dict[str, dict[str, Any]]:
-    """Schema by file name: a study, the experiment sheet, and a published figure."""
+    """Schema by file name: a study, the experiment sheet, a published figure, and a row of the weights."""
     return {
         "study.schema.json": Study.model_json_schema(),
         "experiments.schema.json": ExperimentSheet.model_json_schema(),
         "figure.schema.json": PaperFigure.model_json_schema(),
+        "weights.schema.json": KnownWeights.model_json_schema(),
     }
 
 

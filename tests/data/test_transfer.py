@@ -14,7 +14,7 @@ import numpy as np
 import pooch
 import pytest
 
-from weakseg.data.transfer import Patience, cache_folder, fetch
+from weakseg.data.transfer import Patience, cache_folder, fetch, has_checksum
 from weakseg.errors import WeaksegError
 
 CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 50_000, dtype=np.uint8))
@@ -101,6 +101,33 @@ def test_a_file_is_fetched_and_then_used_as_it_is(server, target, capsys):
     assert fetch(target, [server.at()], MD5, QUICK).read_bytes() == CONTENT
     assert server.asked == [("good", None)] and names(target.parent) == ["file.tar"]
     assert re.search(r"file\.tar: 100%.*50\.0k/50\.0k.*<.*B/s", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("length", [8, 20])
+def test_the_first_digits_of_a_checksum_do(server, target, length):
+    """As torch hub puts them into file names, where no more is published."""
+    digits = hashlib.sha256(CONTENT).hexdigest()
+    checksum = "sha256-prefix:" + digits[:length]
+    assert fetch(target, [server.at("lie"), server.at("page"), server.at()], checksum, QUICK).read_bytes() == CONTENT
+    assert fetch(target, [], checksum, QUICK) == target and names(target.parent) == ["file.tar"]
+    assert has_checksum(target, checksum) and not has_checksum(target, "sha256-prefix:" + digits[1 : length + 1])
+    with pytest.raises(WeaksegError, match=r"file\.tar: its checksum is not sha256-prefix:0000"):
+        fetch(target, [server.at()], "sha256-prefix:00000000", QUICK)
+    target.unlink()
+    with pytest.raises(WeaksegError, match=rf"hash of downloaded file .*expected sha256-prefix:0{{8}}, found {digits}"):
+        fetch(target, [server.at()], "sha256-prefix:00000000", QUICK)
+    assert names(target.parent) == []
+
+
+def test_a_spoilt_partial_file_is_noticed_by_the_first_digits(server, target, partial):
+    partial.write_bytes(b"x" * 1000)
+    checksum = "sha256-prefix:" + hashlib.sha256(CONTENT).hexdigest()[:8]
+    assert fetch(target, [server.at()], checksum, QUICK).read_bytes() == CONTENT
+
+
+def test_a_checksum_that_nobody_knows(server, target):
+    assert fetch(target, [server.at("page"), server.at("cut")], None, QUICK).read_bytes() == CONTENT
+    assert has_checksum(target, None)
 
 
 def test_two_cuts_need_one_call(server, target):

@@ -16,6 +16,7 @@ from weakseg.files import sha256_file
 from weakseg.labels import VOC, LabelSet
 from weakseg.model import Segmenter, build_model, load_initial_weights, load_model, preprocess, save_model
 from weakseg.model import weights as weights_module
+from weakseg.model.weights import LoadedWeights
 
 VGG = Preprocessing(channel_order="BGR", scale=1, mean=(103.939, 116.779, 123.68), std=(1, 1, 1))
 IMAGENET = Preprocessing()
@@ -124,6 +125,22 @@ def test_keys_and_shapes_that_do_not_fit_are_named(trunk_file: Path, change, mes
         load_initial_weights(build_model(tiny()), rewrite(trunk_file, state), None)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(trunk_file: Path, value: float) -> None:
+    state = load_file(trunk_file)
+    state["features.0.weight"][0, 0, 0, 0] = value
+    with pytest.raises(WeaksegError, match=r"trunk\.safetensors: features\.0\.weight holds values .* not finite"):
+        load_initial_weights(build_model(tiny()), rewrite(trunk_file, state), None)
+
+
+def test_what_comes_from_the_file_and_what_is_fresh_is_told(trunk_file: Path) -> None:
+    model = build_model(tiny(skip_classifier=True))
+    loaded = load_initial_weights(model, trunk_file, None)
+    names = {name for name, _ in model.named_parameters()}
+    assert loaded.from_file == {name for name in names if name.startswith("trunk.")}
+    assert loaded.fresh == {name for name in names if name.startswith("head.")} and "head.skip.bias" in loaded.fresh
+
+
 def test_another_networks_file_is_refused(trunk_file: Path) -> None:
     with pytest.raises(WeaksegError, match="missing"):
         load_initial_weights(build_model(Network(trunk="squeezenet1_1", head_channels=4)), trunk_file, None)
@@ -143,17 +160,61 @@ def full_vgg(model: Segmenter) -> dict[str, torch.Tensor]:
     }
 
 
-def load_state(model: Segmenter, state: dict[str, torch.Tensor], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def load_state(
+    model: Segmenter, state: dict[str, torch.Tensor], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> LoadedWeights:
     """Load what a file of half a gigabyte would hold."""
     path.touch()
     monkeypatch.setattr(weights_module, "load_file", lambda _: state)
-    load_initial_weights(model, path, None)
+    return load_initial_weights(model, path, None)
+
+
+FC = {f"head.{layer}.{kind}" for layer in ("fc6", "fc7") for kind in ("weight", "bias")}
+FC8 = {"head.fc8.weight", "head.fc8.bias"}
+
+
+def reduced_vgg(model: Segmenter) -> dict[str, torch.Tensor]:
+    """The content of a file with the fc-reduced VGG-16."""
+    torch.manual_seed(1)
+    return {
+        **model.trunk.state_dict(),
+        "fc6.weight": torch.randn(1024, 512, 3, 3),
+        "fc6.bias": torch.randn(1024),
+        "fc7.weight": torch.randn(1024, 1024, 1, 1),
+        "fc7.bias": torch.randn(1024),
+    }
+
+
+def test_reduced_fc6_and_fc7_load_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model("vgg16-largefov")
+    state = reduced_vgg(model)
+    loaded = load_state(model, state, tmp_path / "vgg.safetensors", monkeypatch)
+    assert loaded.fresh == FC8 and loaded.from_file >= FC
+    for key in ("fc6.weight", "fc6.bias", "fc7.weight", "fc7.bias"):
+        assert torch.equal(model.head.state_dict()[key], state[key])
+
+
+@pytest.mark.parametrize("of_small", [True, False])
+def test_reduced_fc6_and_fc7_fit_no_other_head(of_small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(trunk="vgg16", head_channels=None if of_small else 8)
+    model = build_model(network, fov="small" if of_small else "large")
+    before = {key: value.clone() for key, value in model.head.state_dict().items()}
+    loaded = load_state(model, reduced_vgg(model), tmp_path / "vgg.safetensors", monkeypatch)
+    assert loaded.fresh == FC | FC8
+    assert all(torch.equal(value, before[key]) for key, value in model.head.state_dict().items())
+
+
+def test_reduced_fc_is_no_part_of_another_trunk(trunk_file: Path) -> None:
+    state = {**load_file(trunk_file), "fc6.weight": torch.zeros(2)}
+    with pytest.raises(WeaksegError, match=r"1 weights are not the trunk's, fc6\.weight"):
+        load_initial_weights(build_model(tiny()), rewrite(trunk_file, state), None)
 
 
 def test_fc6_and_fc7_come_from_a_complete_vgg_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model("vgg16-largefov")
     fc8 = model.head.fc8.weight.clone()
-    load_state(model, full_vgg(model), tmp_path / "vgg.safetensors", monkeypatch)
+    loaded = load_state(model, full_vgg(model), tmp_path / "vgg.safetensors", monkeypatch)
+    assert loaded.fresh == FC8 and loaded.from_file >= FC
     kept = torch.arange(0, 4096, 4.0)
     state = model.head.state_dict()
     assert torch.equal(state["fc6.weight"], kept[:, None, None, None].expand(1024, 512, 3, 3))
@@ -169,7 +230,8 @@ def test_fc6_and_fc7_come_from_a_complete_vgg_file(tmp_path: Path, monkeypatch: 
 def test_heads_that_are_not_the_papers_stay_fresh(changes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model(Network(trunk="vgg16", **changes))
     before = {key: value.clone() for key, value in model.head.state_dict().items()}
-    load_state(model, full_vgg(model), tmp_path / "vgg.safetensors", monkeypatch)
+    loaded = load_state(model, full_vgg(model), tmp_path / "vgg.safetensors", monkeypatch)
+    assert loaded.fresh == {f"head.{name}" for name, _ in model.head.named_parameters()}
     assert all(torch.equal(value, before[key]) for key, value in model.head.state_dict().items())
 
 

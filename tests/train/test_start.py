@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -124,7 +125,8 @@ def pretend_loaded(monkeypatch: pytest.MonkeyPatch, *layers: str) -> None:
 
     def load(model, path, sha256):
         loaded = load_initial_weights(model, path, sha256)
-        return loaded | {f"head.{n}" for n, _ in model.head.named_parameters() if n.startswith(layers)}
+        pretended = {f"head.{n}" for n, _ in model.head.named_parameters() if n.startswith(layers)}
+        return replace(loaded, from_file=loaded.from_file | pretended)
 
     monkeypatch.setattr(preparing, "load_initial_weights", load)
 

@@ -17,13 +17,15 @@ from weakseg.config import (
     load_paper,
     load_sheet,
     load_study,
-    resolve_path,
+    load_weights,
     shown_run,
     study_experiments,
     study_path,
     study_tables,
 )
 from weakseg.config.reading import read_yaml
+from weakseg.data.initial_weights import weights_path
+from weakseg.data.transfer import cache_folder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
@@ -154,7 +156,27 @@ def named_by(names):
     return "|".join(names) or "none"
 
 
+# Named weights lie in the cache and belong to no study.
+WEIGHTS_FOLDER = cache_folder() / "weights"
+WEIGHTS_LOG = Path(RESULTS, "logs", "weights", "{weights}.log")
+
+
+@functools.cache
+def stored_weights():
+    """File name without suffix -> the name in `weights.yaml`."""
+    if not Path(CONFIG_DIR, "weights.yaml").is_file():
+        return {}
+    known = attempt(load_weights, CONFIG_DIR)
+    return {Path(row.stored_as(name)).stem: name for name, row in known.items()}
+
+
+def weights_options(wildcards):
+    """Words of `weakseg weights` that say which are wanted."""
+    return shlex.join([stored_weights()[wildcards.weights], "--config-dir", CONFIG_DIR])
+
+
 wildcard_constraints:
+    weights=named_by(map(re.escape, stored_weights())),
     study=named_by(map(re.escape, STUDIES)),
     experiment=named_by(SHEET),
     seed="[0-9]+",
@@ -206,7 +228,7 @@ def run_options(wildcards):
 @ancient
 def sheets(wildcards):
     """The YAML files that every command reads; a job runs again for what they say, not for their date."""
-    names = ("experiments.yaml", "paper.yaml")
+    names = ["experiments.yaml", "paper.yaml", *(["weights.yaml"] if named_weights(wildcards) else [])]
     return [
         study_path(STUDIES[wildcards.study], CONFIG_DIR),
         *(Path(CONFIG_DIR, name) for name in names),
@@ -227,9 +249,16 @@ def archives(wildcards):
 def initial_weights(wildcards):
     """The weights that a rule of the study makes, or a user's file without a checksum; one with it is known by that."""
     weights = study_of(wildcards).network.weights
-    if weights is None or weights.sha256 is not None:
+    if weights is None or weights.name is not None or weights.sha256 is not None:
         return []
-    return [attempt(functools.partial(resolve_path, results=files_of(wildcards).root), weights.path)]
+    return [attempt(weights_path, weights, files_of(wildcards).root)]
+
+
+def named_weights(wildcards):
+    """The weights in the cache that a study names. Their file name says what they hold, so that their date is nothing."""
+    weights = study_of(wildcards).network.weights
+    named = weights is not None and weights.name is not None
+    return [ancient(weights_path(weights, files_of(wildcards).root))] if named else []
 
 
 def feature_maps(role):

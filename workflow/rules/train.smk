@@ -1,3 +1,29 @@
+# It needs the network, which compute nodes may not have.
+localrules:
+    weights,
+
+
+rule weights:
+    """Initial weights by name, fetched or found, checked, converted and kept in the cache for all studies."""
+    input:
+        ancient(Path(CONFIG_DIR, "weights.yaml")),
+    output:
+        weights=str(WEIGHTS_FOLDER / "{weights}.safetensors"),
+    log:
+        WEIGHTS_LOG,
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        attempt=last_attempt(WEIGHTS_LOG),
+        options=weights_options,
+    message:
+        "initial weights {wildcards.weights}"
+    shell:
+        "attempt {log:q} {params.attempt:q}" " weakseg weights {params.options} --log {log:q}"
+
+
 rule pretrain:
     """Pre-train the trunk on generated single-object images, for studies whose weights lie in their results."""
     input:
@@ -32,6 +58,7 @@ rule features:
         manifest=FILES.manifest,
         contents=FILES.contents,
         weights=initial_weights,
+        named_weights=named_weights,
     output:
         maps=FILES.features("{role}"),
     log:
@@ -64,6 +91,7 @@ rule train:
         labels=FILES.image_labels,
         crop_labels=FILES.crop_labels,
         weights=initial_weights,
+        named_weights=named_weights,
         features=feature_maps("training"),
         label_maps=label_maps,
     output:
@@ -103,6 +131,7 @@ rule estep_maps:
         crop_labels=FILES.crop_labels,
         boxes=FILES.boxes,
         weights=initial_weights,
+        named_weights=named_weights,
         features=feature_maps("training"),
         label_maps=label_maps,
         snapshots=RUN.snapshots,

@@ -8,7 +8,7 @@ from weakseg.config.compute import Compute, Precision
 from weakseg.config.crf import Boxes, CrfGrid, CrfSearch
 from weakseg.config.dataset import Dataset, Lists, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
-from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing
+from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
 from weakseg.config.paper import PaperFigure, load_paper
 from weakseg.config.reading import DATA_ROOT_VARIABLE, config_hash, resolve_path
 from weakseg.config.solver import Sampling, Solver
@@ -21,6 +21,7 @@ from weakseg.config.study import (
     study_path,
     study_tables,
 )
+from weakseg.config.weights import KnownWeights, WeightsFile, load_weights, named_weights
 
 __all__ = [
     "DATA_ROOT_VARIABLE",
@@ -34,6 +35,7 @@ __all__ = [
     "ExperimentSheet",
     "FieldOfView",
     "InitialWeights",
+    "KnownWeights",
     "Lists",
     "Network",
     "PaperFigure",
@@ -46,10 +48,14 @@ __all__ = [
     "Solver",
     "Stream",
     "Study",
+    "TrunkName",
+    "WeightsFile",
     "config_hash",
     "load_paper",
     "load_sheet",
     "load_study",
+    "load_weights",
+    "named_weights",
     "resolve_path",
     "shown_run",
     "study_experiments",

@@ -1,8 +1,17 @@
 """Networks and the initial weights of their trunks."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from weakseg.strict import Strict
 
@@ -12,8 +21,13 @@ FieldOfView = Literal["small", "large"]
 FreshStart = Literal["measured", "he"]
 """How layers of the head start that no weights file gives."""
 
-BOUNDED_TRUNKS = ("mobilenet_v2", "tiny")
+BOUNDED_TRUNKS = ("mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "tiny")
 """Trunks whose map lies in [0, 6], for which He's start of the head is near ln(L+1) as it is."""
+
+TrunkName = Literal[
+    "vgg16", "mobilenet_v2", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet1_1", "tiny"
+]
+"""A trunk by name."""
 
 
 class Preprocessing(Strict):
@@ -26,7 +40,10 @@ class Preprocessing(Strict):
 
 
 class InitialWeights(Strict):
-    """Initial weights of a trunk, by file and checksum, with the preprocessing they were trained with."""
+    """Initial weights of a trunk, by file and checksum, with the preprocessing they were trained with.
+
+    A study that gives a name of `weights.yaml` in its place has what that says of them, `name` and `checksum` too.
+    """
 
     path: str = Field(
         description="A safetensors file; `{data_root}` as in dataset.path; `{results}` is the study's result folder."
@@ -37,12 +54,39 @@ class InitialWeights(Strict):
     preprocessing: Preprocessing = Field(
         default_factory=lambda: Preprocessing(), description="The input convention of these weights."
     )
+    name: SkipJsonSchema[str | None] = Field(None, description="The name in `weights.yaml` that the study gives.")
+    checksum: SkipJsonSchema[str | None] = Field(None, description="Checksum of the named file, before its conversion.")
+
+    @model_serializer(mode="wrap")
+    def _without_empty_names(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Weights by path are written as they always were, so that results made of them stay valid."""
+        fields = serialise(self)
+        return fields if self.name is not None else {k: v for k, v in fields.items() if k not in ("name", "checksum")}
+
+    @property
+    def title(self) -> str:
+        """What logs and reports call them: their name, else that of their file."""
+        return self.name or self.path.replace("\\", "/").rpartition("/")[2]
+
+
+NamedWeights = Callable[[str, str | None], InitialWeights]
+"""Name and trunk -> the weights; given as `weights` in the context of a validation, by `load_study`."""
+
+
+def _look_up(value: Any, info: ValidationInfo) -> Any:
+    """The weights that a name stands for."""
+    if not isinstance(value, str):
+        return value
+    known: NamedWeights | None = (info.context or {}).get("weights")
+    if known is None:
+        raise ValueError(f"the name {value!r} of weights.yaml can be used in a study's file only")
+    return known(value, info.data.get("trunk"))
 
 
 class Network(Strict):
     """A trunk at output stride 8 or 16 with a DeepLab head (Chen et al. 2015; DeepLab v1 release)."""
 
-    trunk: Literal["vgg16", "mobilenet_v2", "squeezenet1_1", "tiny"] = Field(description="Trunk by name.")
+    trunk: TrunkName = Field(description="Trunk by name.")
     output_stride: Literal[8, 16] = Field(8, description="Input pixels per score cell.")
     head_channels: int | None = Field(
         None, ge=1, description="Channels of fc6 and fc7; null: the paper's (4096 small FOV, 1024 large FOV)."
@@ -60,12 +104,14 @@ class Network(Strict):
         description="Compact networks: fc6 as a 1x1 convolution followed by a dilated depthwise kernel, which keeps "
         "the field of view and makes it cheap on wide trunks.",
     )
-    weights: InitialWeights | None = Field(None, description="Initial weights; null: random.")
+    weights: Annotated[
+        InitialWeights | None, BeforeValidator(_look_up, json_schema_input_type=InitialWeights | str | None)
+    ] = Field(None, description="Initial weights: a name in `weights.yaml`, or a file; null: random.")
     fresh_start: FreshStart = Field(
         default_factory=lambda data: "he" if data.get("trunk") in BOUNDED_TRUNKS else "measured",
         description="How layers of the head start that the weights do not hold. measured: fc6 and fc7 scaled to what "
         "they see of a few training crops, classifiers so that the first loss is near ln(L+1); he: He's initialisation "
-        "as it is. Default: he for trunks whose map is bounded (mobilenet_v2, tiny), else measured.",
+        "as it is. Default: he for trunks whose map is bounded (all but vgg16 and squeezenet), else measured.",
     )
     freeze_trunk: bool = Field(
         False, description="Keep the trunk as it is; its maps are then computed once and cached."

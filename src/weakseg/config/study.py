@@ -9,9 +9,10 @@ from weakseg.config.compute import Compute
 from weakseg.config.crf import Boxes, CrfSearch
 from weakseg.config.dataset import Dataset
 from weakseg.config.experiment import Experiment, ExperimentSheet
-from weakseg.config.network import Network
+from weakseg.config.network import InitialWeights, Network
 from weakseg.config.reading import explain, read_yaml
 from weakseg.config.solver import Sampling, Solver
+from weakseg.config.weights import load_weights, named_weights
 from weakseg.errors import WeaksegError
 from weakseg.methods import METHODS
 from weakseg.strict import Strict
@@ -123,8 +124,12 @@ def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
         WeaksegError: no such file, not YAML, an unknown key or a value out of range; each field is named.
     """
     path = study_path(study, config_dir)
+
+    def weights(name: str, trunk: str | None) -> InitialWeights:
+        return named_weights(name, load_weights(config_dir), trunk).of_study(name)
+
     try:
-        loaded = Study.model_validate(read_yaml(path))
+        loaded = Study.model_validate(read_yaml(path), context={"weights": weights})
     except ValidationError as error:
         raise explain(path, error) from error
     experiments = {row.id: row for row in load_sheet(config_dir).experiments}

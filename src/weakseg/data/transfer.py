@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import weakseg
 from weakseg.errors import WeaksegError
+from weakseg.files import sha256_file
 
 USER_AGENT = f"weakseg/{weakseg.__version__}"
 """What a server is told: some refuse the default names of Python's libraries."""
@@ -48,7 +49,16 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     return Path(cache or os.environ.get("WEAKSEG_CACHE") or pooch.os_cache("weakseg")).expanduser().absolute()
 
 
-def fetch(target: str | Path, addresses: Sequence[str], checksum: str, patience: Patience = PATIENCE) -> Path:
+def has_checksum(path: str | Path, checksum: str | None) -> bool:
+    """Whether a file has a checksum: `md5:` or `sha256:` and the digits, or `sha256-prefix:` and the first of them.
+
+    None is the checksum that nobody knows: every file has it.
+    """
+    kind, _, digits = (checksum or "").partition(":")
+    return sha256_file(path).startswith(digits) if kind == "sha256-prefix" else hash_matches(path, checksum)
+
+
+def fetch(target: str | Path, addresses: Sequence[str], checksum: str | None, patience: Patience = PATIENCE) -> Path:
     """The file `target` with the right checksum, fetched if it is not there.
 
     The addresses are tried in their order, each again with growing waits as long as it may help. What an interrupted
@@ -58,7 +68,7 @@ def fetch(target: str | Path, addresses: Sequence[str], checksum: str, patience:
     Args:
         target: where the file lies or shall lie.
         addresses: http or https.
-        checksum: `md5:` or `sha256:` and the hexadecimal digits.
+        checksum: see `has_checksum`.
         patience: how long each address is given.
 
     Raises:
@@ -71,7 +81,7 @@ def fetch(target: str | Path, addresses: Sequence[str], checksum: str, patience:
             if not target.exists():
                 _fetch(target, addresses, checksum, patience)
                 return target
-    if not hash_matches(target, checksum):
+    if not has_checksum(target, checksum):
         raise WeaksegError(f"{target}: its checksum is not {checksum}; delete the file and run again")
     return target
 
@@ -104,7 +114,7 @@ def cache_writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _fetch(target: Path, addresses: Sequence[str], checksum: str, patience: Patience) -> None:
+def _fetch(target: Path, addresses: Sequence[str], checksum: str | None, patience: Patience) -> None:
     partial = target.with_name(target.name + ".partial")
     failures = []
     for address in addresses:
@@ -120,9 +130,15 @@ def _fetch(target: Path, addresses: Sequence[str], checksum: str, patience: Pati
     )
 
 
-def _fetch_from(address: str, target: Path, partial: Path, checksum: str, patience: Patience) -> None:
+def _fetch_from(address: str, target: Path, partial: Path, checksum: str | None, patience: Patience) -> None:
+    first_digits = checksum is not None and checksum.startswith("sha256-prefix:")  # which pooch does not know
+
     def downloader(url: str, output_file: str, _: pooch.Pooch | None) -> None:
         _continue(url, partial, patience.timeout_s)
+        if first_digits and not has_checksum(partial, checksum):
+            found = sha256_file(partial)
+            partial.unlink()
+            raise ValueError(f"SHA256 hash of downloaded file does not match: expected {checksum}, found {found}")
         os.replace(partial, output_file)  # pooch checks it there and gives it its name, or removes it
 
     may_be_spoilt = partial.exists()  # by another address, say
@@ -130,7 +146,8 @@ def _fetch_from(address: str, target: Path, partial: Path, checksum: str, patien
     while True:
         begun = _size(partial)
         try:
-            pooch.retrieve(address, checksum, fname=target.name, path=target.parent, downloader=downloader)
+            known_hash = None if first_digits else checksum
+            pooch.retrieve(address, known_hash, fname=target.name, path=target.parent, downloader=downloader)
             return
         except _NETWORK_ERRORS as error:
             failed = 1 if _size(partial) > begun else failed + 1

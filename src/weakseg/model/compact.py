@@ -1,5 +1,7 @@
 """Compact trunks for CPUs, at output stride 8 or 16 with aligned maps: MobileNet-v2, SqueezeNet 1.1 and `tiny`."""
 
+from typing import Self
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,10 +33,23 @@ def dilate(module: nn.Module, output_stride: int) -> None:
             layer.ceil_mode = False
 
 
-class MobileNetV2Trunk(nn.Module):
+class NormsInEval(nn.Module):
+    """A module whose batch norms stay in eval mode, also while it is trained."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all layers but batch norms, which stay in eval mode."""
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        return self
+
+
+class MobileNetV2Trunk(NormsInEval):
     """MobileNet-v2 without its classifier; the last map has 1280 channels in [0, 6].
 
-    Batch norms stay in eval mode, also while training: the weights at hand have them folded into scales and shifts.
+    Batch norms stay in eval mode, also while training: some weights have them folded into scales and shifts, and for
+    others batches of a few crops give poor statistics.
     """
 
     out_channels = 1280
@@ -47,14 +62,6 @@ class MobileNetV2Trunk(nn.Module):
 
         self.features = torchvision.models.mobilenet_v2(weights=None).features
         dilate(self.features, output_stride)
-
-    def train(self, mode: bool = True) -> "MobileNetV2Trunk":
-        """Set the mode of all layers but batch norms, which stay in eval mode."""
-        super().train(mode)
-        for layer in self.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eval()
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, s*k+1, s*m+1) -> (N, 1280, k+1, m+1)."""

@@ -30,6 +30,22 @@ class HeadGeometry:
 
 GEOMETRY: dict[str, HeadGeometry] = {"small": HeadGeometry(4, 4, 4096), "large": HeadGeometry(3, 12, 1024)}
 
+FC_SHAPES = {
+    "classifier.0.weight": (4096, 512 * 7 * 7),
+    "classifier.0.bias": (4096,),
+    "classifier.3.weight": (4096, 4096),
+    "classifier.3.bias": (4096,),
+}
+"""VGG-16's fc6 and fc7 in torchvision's layout, in the order of `decimate_fc`'s arguments."""
+
+REDUCED_FC_SHAPES = {
+    "fc6.weight": (1024, 512, 3, 3),
+    "fc6.bias": (1024,),
+    "fc7.weight": (1024, 1024, 1, 1),
+    "fc7.bias": (1024,),
+}
+"""fc6 and fc7 of the fc-reduced VGG-16, by the large field of view's own keys."""
+
 
 class Head(nn.Module):
     """Trunk map to scores; with `skip_classifier` a linear classifier on the trunk's map is added to fc8.

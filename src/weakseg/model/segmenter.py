@@ -1,17 +1,19 @@
 """A trunk with a head, by name or description."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from torch import Tensor, nn
 
-from weakseg.config import Network
+from weakseg.config import Network, TrunkName
 from weakseg.errors import WeaksegError
 from weakseg.labels import VOC
 from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
+from weakseg.model.efficientnet import SCALES, EfficientNetLiteTrunk
 from weakseg.model.heads import FieldOfView, Head
 from weakseg.model.vgg16 import Vgg16Trunk
 
-Trunk = Vgg16Trunk | MobileNetV2Trunk | SqueezeNetTrunk | TinyTrunk
+Trunk = Vgg16Trunk | MobileNetV2Trunk | EfficientNetLiteTrunk | SqueezeNetTrunk | TinyTrunk
 
 
 class Segmenter(nn.Module):
@@ -57,7 +59,7 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
     """
     if isinstance(network, str):
         trunk_name, _, suffix = network.rpartition("-")
-        known = ("vgg16", "mobilenet_v2", "squeezenet1_1", "tiny")
+        known = get_args(TrunkName)
         if trunk_name not in known or suffix not in ("largefov", "smallfov"):
             raise WeaksegError(
                 f"network {network!r} is not known; use TRUNK-largefov or TRUNK-smallfov, TRUNK of {known}"
@@ -69,6 +71,8 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
         trunk = Vgg16Trunk(average_pool5a=fov == "large", output_stride=network.output_stride)
     elif network.trunk == "mobilenet_v2":
         trunk = MobileNetV2Trunk(output_stride=network.output_stride)
+    elif network.trunk in SCALES:
+        trunk = EfficientNetLiteTrunk(network.trunk, output_stride=network.output_stride)
     elif network.trunk == "squeezenet1_1":
         trunk = SqueezeNetTrunk(output_stride=network.output_stride)
     else:

@@ -1,6 +1,7 @@
 """Weights by file and checksum: initial ones with their preprocessing, trained ones with all that rebuilds them."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,23 @@ from weakseg.config import Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, sha256_file
 from weakseg.labels import LabelSet
-from weakseg.model.heads import GEOMETRY, FieldOfView, Head, decimate_fc
+from weakseg.model.heads import FC_SHAPES, GEOMETRY, REDUCED_FC_SHAPES, FieldOfView, Head, decimate_fc
 from weakseg.model.segmenter import Segmenter, build_model
 from weakseg.model.vgg16 import Vgg16Trunk
+from weakseg.model.weight_files import require_finite
 
-FC_SHAPES = {
-    "classifier.0.weight": (4096, 512 * 7 * 7),
-    "classifier.0.bias": (4096,),
-    "classifier.3.weight": (4096, 4096),
-    "classifier.3.bias": (4096,),
-}
-"""VGG-16's fc6 and fc7 in torchvision's layout, in the order of `decimate_fc`'s arguments."""
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What a file of initial weights gave a network.
+
+    Attributes:
+        from_file: names of parameters that come from the file, as `model.named_parameters()` has them.
+        fresh: names of the others, which are still as they were made.
+    """
+
+    from_file: frozenset[str]
+    fresh: frozenset[str]
 
 
 def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
@@ -44,26 +51,28 @@ def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
     return (pixels * preprocessing.scale - mean) / std
 
 
-def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None) -> frozenset[str]:
-    """Load a trunk's weights (torchvision's `features.*` keys); VGG-16 files with `classifier.*` also give fc6 and fc7.
+def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None) -> LoadedWeights:
+    """Load a trunk's weights (torchvision's `features.*` keys); some VGG-16 files also give fc6 and fc7.
 
-    Other keys of a classifier are passed over. fc6 and fc7 stay fresh where the head is none of the paper's two: other
-    channels or a separable fc6.
+    VGG-16's own fully connected layers (`classifier.*`) are decimated for the head; those of the fc-reduced VGG-16
+    (`fc6.*`, `fc7.*`) fit the large field of view as they are, and no other. fc6 and fc7 stay fresh where the head is
+    none of the paper's two: other channels or a separable fc6. Other keys of a classifier are passed over.
 
     Args:
         model: takes the weights; what the file does not hold stays fresh.
         path: a safetensors file, float32 or float16.
-        sha256: its checksum, or None for a file that the study made itself.
+        sha256: its checksum, or None for a file that the study or `weakseg weights` made itself.
 
     Returns:
-        The model's parameters and buffers that came from the file, by name, such as `head.fc6.weight`.
+        Which parameters come from the file, and which are fresh.
 
     Raises:
-        WeaksegError: missing file, other checksum, not safetensors, a key missing, unknown or of another shape.
+        WeaksegError: missing file, other checksum, not safetensors, a key missing, unknown or of another shape, or a
+            value that is not finite.
     """
     path = Path(path)
     if not path.is_file():
-        raise WeaksegError(f"{path}: no such weights file; see the README on initial weights")
+        raise WeaksegError(f"{path}: no such weights file; see docs/weights.md on how to get one")
     if sha256 is not None and (found := sha256_file(path)) != sha256:
         raise WeaksegError(f"{path}: SHA-256 is {found}, the study names {sha256}; fetch the file again")
     try:
@@ -74,32 +83,51 @@ def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None)
     own = {key for key in known if not key.endswith("num_batches_tracked")}
     if missing := sorted(own - set(state)):
         raise WeaksegError(f"{path}: {len(missing)} weights of the trunk are missing, {missing[0]} the first")
+    if isinstance(model.trunk, Vgg16Trunk):
+        known |= REDUCED_FC_SHAPES.keys()
     if unknown := sorted(key for key in set(state) - known if not key.startswith("classifier.")):
         raise WeaksegError(
             f"{path}: {len(unknown)} weights are not the trunk's, {unknown[0]} the first; is it another network's file?"
         )
     _copy(model.trunk, {key: value for key, value in state.items() if key in own}, path)
-    loaded = {f"trunk.{key}" for key in own}
-    if isinstance(model.trunk, Vgg16Trunk) and all(key in state for key in FC_SHAPES):
-        loaded |= {f"head.{key}" for key in _load_fc(model.head, {key: state[key] for key in FC_SHAPES}, path)}
-    return frozenset(loaded)
+    from_file = {f"trunk.{key}" for key in own}
+    if isinstance(model.trunk, Vgg16Trunk):
+        fully_connected = _fully_connected(model.head, state, path)
+        _copy(model.head, fully_connected, path)
+        from_file |= {f"head.{key}" for key in fully_connected}
+    parameters = {name for name, _ in model.named_parameters()}
+    return LoadedWeights(frozenset(parameters & from_file), frozenset(parameters - from_file))
 
 
-def _load_fc(head: Head, state: dict[str, Tensor], path: Path) -> set[str]:
-    """Load fc6 and fc7 where the head is one of the paper's two; returns the names of what it took."""
-    for key, shape in FC_SHAPES.items():
+def _fully_connected(head: Head, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """fc6 and fc7 as a head takes them, of those that a VGG-16 file holds; empty where none fit."""
+    shapes: dict[str, tuple[int, ...]]
+    for shapes in (FC_SHAPES, REDUCED_FC_SHAPES):
+        if shapes.keys() <= state.keys():
+            break
+    else:
+        return {}
+    for key, shape in shapes.items():
         if state[key].shape != shape:
             raise WeaksegError(f"{path}: {key} is {tuple(state[key].shape)}, VGG-16 has {shape}")
+    fov = _papers_fov(head)
+    if shapes is REDUCED_FC_SHAPES:
+        return {key: state[key] for key in shapes} if fov == "large" else {}
+    if fov is None:
+        return {}
+    fc6_weight, fc6_bias, fc7_weight, fc7_bias = (state[key] for key in FC_SHAPES)
+    return decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov)
+
+
+def _papers_fov(head: Head) -> FieldOfView | None:
+    """The field of view of a head that is one of the paper's two on VGG-16."""
     fov: FieldOfView
     for fov in ("small", "large"):
         geometry = GEOMETRY[fov]
         kernel = (geometry.channels, 512, geometry.kernel, geometry.kernel)
         if isinstance(head.fc6, torch.nn.Conv2d) and head.fc6.weight.shape == kernel:
-            fc6_weight, fc6_bias, fc7_weight, fc7_bias = (state[key] for key in FC_SHAPES)
-            decimated = decimate_fc(fc6_weight, fc6_bias, fc7_weight, fc7_bias, fov)
-            _copy(head, decimated, path)
-            return set(decimated)
-    return set()
+            return fov
+    return None
 
 
 def _copy(module: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -107,6 +135,7 @@ def _copy(module: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None
     for key, value in state.items():
         if own[key].shape != value.shape:
             raise WeaksegError(f"{path}: {key} is {tuple(value.shape)}, the network needs {tuple(own[key].shape)}")
+        require_finite(path, key, value)
     module.load_state_dict(state, strict=False)
 
 

@@ -1,7 +1,6 @@
 """What a reader must know before comparing a study's figures with the paper's, said from its configuration."""
 
 from html import escape
-from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -16,7 +15,7 @@ def network_text(results: StudyResults) -> str:
     network = results.study.network
     weights = "random initial weights"
     if network.weights is not None:
-        weights = f"initial weights {PurePosixPath(network.weights.path).name}"
+        weights = f"initial weights {network.weights.title}"
     frozen = ", trunk frozen" if network.freeze_trunk else ""
     return (
         f"{network.trunk}, output stride {network.output_stride}{frozen}, crops of {network.crop_px} pixels, {weights}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg import __version__
-from weakseg.config import config_hash
+from weakseg.config import config_hash, load_weights, named_weights
 from weakseg.data.dataset import read_manifest
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json
@@ -85,7 +85,12 @@ def _run_config(path: Path, name: str) -> dict[str, Any]:
 
 def _weights(results: StudyResults) -> dict[str, str | None] | None:
     weights = results.study.network.weights
-    return None if weights is None else {"file": Path(weights.path).name, "sha256": weights.sha256}
+    if weights is None:
+        return None
+    if weights.name is None:
+        return {"file": Path(weights.path).name, "sha256": weights.sha256}
+    row = named_weights(weights.name, load_weights(results.config_dir))
+    return {"name": weights.name, "checksum": weights.checksum, "licence": row.licence, "citation": row.citation}
 
 
 def _commit(folder: Path) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from weakseg.config import Role, Study, resolve_path
+from weakseg.config import Role, Study
 from weakseg.data.contents import check_unchanged, read_contents
 from weakseg.data.dataset import open_data
 from weakseg.data.features import cache_facts, write_feature_cache
+from weakseg.data.initial_weights import find_weights
 from weakseg.devices import choose_device, set_precision
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
@@ -38,7 +39,7 @@ def cache_features(study: Study, paths: StudyPaths, role: Role, data_root: str |
     network = study.network
     if not network.freeze_trunk or network.weights is None:
         raise WeaksegError(f"study {study.name}: a feature cache needs network.freeze_trunk and network.weights")
-    weights = resolve_path(network.weights.path, data_root=data_root, results=paths.root)
+    weights = find_weights(network.weights, paths.root, data_root)
     data, contents = open_data(paths.manifest), read_contents(paths.contents)
     ids = data.ids(role)
     check_unchanged(data, contents, ids, ["photo"])

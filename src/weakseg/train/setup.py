@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from weakseg import decides
-from weakseg.config import Compute, Experiment, Network, Preprocessing, Solver, Stream, Study, load_sheet, resolve_path
+from weakseg.config import Compute, Experiment, Network, Preprocessing, Solver, Stream, Study, load_sheet
 from weakseg.data.contents import Contents, check_unchanged, read_contents
 from weakseg.data.crop_labels import CropGeometry, CropLabels
 from weakseg.data.dataset import DataSet, open_data
 from weakseg.data.features import FeatureCache
+from weakseg.data.initial_weights import find_weights
 from weakseg.data.label_maps import map_reader, maps_digest
 from weakseg.data.splits import images_of_streams
 from weakseg.data.tag_files import read_tags
@@ -157,7 +158,7 @@ def prepare_run(
     check_unchanged(data, contents, everything, ["photo"])
     check_unchanged(data, contents, strong, ["mask"])
 
-    weights = _weights_path(study, paths, data_root)
+    weights = None if network.weights is None else find_weights(network.weights, paths.root, data_root)
     weights_sha256 = None if weights is None else sha256_file(weights)
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
     inputs: Inputs
@@ -198,7 +199,7 @@ def prepare_run(
     model = build_model(network, fov=experiment.fov, num_labels=len(data.labels))
     loaded: frozenset[str] = frozenset()
     if weights is not None and network.weights is not None:
-        loaded = load_initial_weights(model, weights, network.weights.sha256)
+        loaded = load_initial_weights(model, weights, network.weights.sha256).from_file
     threshold = study.sampling.repeat_factor_threshold
     images_of = images_of_batch(experiment, solver.batch)
     if min(images_of) < processes.count:
@@ -260,16 +261,6 @@ def _start(
         factors = scale_fresh_layers(model.head, maps, fresh)
     broken = isinstance(model.trunk, Vgg16Trunk) and not {"fc6", "fc7"}.isdisjoint(fresh)
     return FreshStart(fresh, factors, breaks_protocol=broken)
-
-
-def _weights_path(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Path | None:
-    weights = study.network.weights
-    if weights is None:
-        return None
-    path = resolve_path(weights.path, data_root=data_root, results=paths.root)
-    if not path.is_file():
-        raise WeaksegError(f"{path}: no such weights file; see the README on initial weights")
-    return path
 
 
 class _Tags:
