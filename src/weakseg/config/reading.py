@@ -58,7 +58,11 @@ def read_yaml(path: Path) -> Any:
 
 def explain(path: Path, error: ValidationError, prefix: str = "") -> WeaksegError:
     """A validation error by file and field; `prefix` is where in the file the model stands."""
-    lines = [f"  {prefix}{'.'.join(str(p) for p in item['loc']) or '(file)'}: {item['msg']}" for item in error.errors()]
+    lines = [
+        f"  {prefix}{'.'.join(str(p) for p in item['loc']) or '(file)'}: {item['msg']}"
+        for item in error.errors()
+        if item["type"] != "default_factory_not_called"  # a default that hangs on a field which is wrong itself
+    ]
     return WeaksegError(f"{path}: {len(lines)} field(s) cannot be used:\n" + "\n".join(lines))
 
 

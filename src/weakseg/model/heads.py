@@ -10,6 +10,7 @@ they are halved, so that the field of view in pixels stays.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,7 +110,7 @@ class Head(nn.Module):
         x = self.dropout(self.relu(self.fc6(maps)))
         x = self.dropout(self.relu(self.fc7(x)))
         # Scores are single precision, whatever the layers before: an E-step compares them, and rounded ones are equal.
-        with torch.autocast(maps.device.type, enabled=False):
+        with _without_autocast(maps.device):
             scores = self.fc8(x.float())
             return scores if self.skip is None else scores + self.skip(maps.float())
 
@@ -120,6 +121,12 @@ class Head(nn.Module):
     def classifier_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of fc8 and the skip classifier."""
         return ((n, p) for n, p in self.named_parameters() if n.startswith(("fc8.", "skip.")))
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """The context in which nothing is cast to a lower precision; tensors without values are cast nowhere."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def _he(layer: nn.Conv2d) -> nn.Conv2d:
