@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from weakseg.config import Experiment, Study
     from weakseg.paths import RunPaths, StudyPaths
 
+ALLOW_CPU = "WEAKSEG_ALLOW_CPU"
+"""Environment variable in place of `--allow-cpu`: the workflow hands it to its jobs, whose commands stay the same."""
+
 # Rooms are imported inside the commands: `weakseg --help` and the workflow's dry runs should not wait for torch.
 
 
@@ -148,6 +151,24 @@ def of_run(function: Command) -> Command:
     return run
 
 
+def on_gpu(function: Command) -> Command:
+    """Have one GPU to itself while the command runs, where there is one; a study that needs one stops without."""
+
+    @click.option(
+        "--allow-cpu", is_flag=True, envvar=ALLOW_CPU, help="Go on without a GPU, also if the study needs one."
+    )
+    @functools.wraps(function)
+    def run(call: Call, *arguments: Any, allow_cpu: bool, **options: Any) -> None:
+        from weakseg.gpus import leased_gpu, require_gpu
+
+        with leased_gpu():
+            if call.study.needs_gpu and not allow_cpu:
+                require_gpu(call.study.name)
+            function(call, *arguments, **options)
+
+    return run
+
+
 @command("Generate the images of a study of scenes.")
 @of_study
 def scenes(call: Call) -> None:
@@ -226,6 +247,7 @@ def _run_paths(call: Call) -> "RunPaths | None":
 @command("Cache the feature maps of a frozen trunk.")
 @of_study
 @click.option("--role", required=True, type=click.Choice(["training", "evaluation"]), help="Whose photos.")
+@on_gpu
 def features(call: Call, role: Any) -> None:
     from weakseg.train.features import cache_features
 
@@ -236,6 +258,7 @@ def features(call: Call, role: Any) -> None:
 @command("Train a run.")
 @of_run
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make mini-batches.")
+@on_gpu
 def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None:
     from weakseg.train.loop import train_run
 
@@ -245,6 +268,7 @@ def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None
 
 @command("Draw a run's E-step maps from its snapshots.")
 @of_run
+@on_gpu
 def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.annotations.chosen_images import candidates, telling_images
     from weakseg.annotations.label_quality import measured_images
@@ -272,6 +296,7 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
 
 @command("Score the evaluation images with a trained run.")
 @of_run
+@on_gpu
 def score(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.evaluate.score import score_run
 

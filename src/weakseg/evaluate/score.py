@@ -12,6 +12,7 @@ from weakseg.data.dataset import open_data
 from weakseg.data.features import FeatureCache
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.score_store import write_scores
+from weakseg.gpus import describe_device, short_name
 from weakseg.model import load_model
 from weakseg.model.inputs import network_input
 from weakseg.paths import StudyPaths
@@ -33,6 +34,7 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths) -> None:
     if facts["labels"] != data.labels:
         raise WeaksegError(f"{run.model}: trained for other labels than those of {paths.manifest}; train the run again")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"device: {describe_device(device)}", flush=True)
     model.to(device)
     cache = None
     if network.freeze_trunk:
@@ -40,7 +42,7 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths) -> None:
         cache.check(network, facts["weights_sha256"], contents.digest(ids, "photo"))
 
     def maps() -> Iterable[tuple[str, tuple[int, int], np.ndarray]]:
-        for image_id in tqdm(ids, desc="scores", unit="photo", mininterval=2):
+        for image_id in tqdm(ids, desc=f"scores on {short_name(device)}", unit="photo", mininterval=2):
             if cache is not None:
                 size = cache.size(image_id)
                 scores = model.head(cache.maps(image_id)[None].to(device))

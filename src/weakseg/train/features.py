@@ -13,6 +13,7 @@ from weakseg.data.dataset import open_data
 from weakseg.data.features import cache_facts, write_feature_cache
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
+from weakseg.gpus import describe_device, short_name
 from weakseg.model import build_model, load_initial_weights
 from weakseg.model.inputs import network_input
 from weakseg.paths import StudyPaths
@@ -44,11 +45,12 @@ def cache_features(study: Study, paths: StudyPaths, role: Role, data_root: str |
     model = build_model(network, fov="large", num_labels=len(data.labels))
     load_initial_weights(model, weights, network.weights.sha256)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"device: {describe_device(device)}", flush=True)
     trunk = model.trunk.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stride = network.output_stride
 
     def maps() -> Iterator[tuple[str, tuple[int, int], Tensor]]:
-        for image_id in tqdm(ids, desc=f"feature maps for {role}", unit="photo", mininterval=2):
+        for image_id in tqdm(ids, desc=f"feature maps for {role} on {short_name(device)}", unit="photo", mininterval=2):
             image = data.image(image_id)
             height, width = image.shape[:2]
             inputs = network_input(image, network.image_scale, stride, network.weights.preprocessing)  # type: ignore[union-attr]

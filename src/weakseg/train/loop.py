@@ -17,6 +17,7 @@ from weakseg.labels import BACKGROUND, IGNORE
 from weakseg.methods import Shown
 from weakseg.model import save_model
 from weakseg.paths import StudyPaths
+from weakseg.train.announce import announce
 from weakseg.train.batches import Batch, to_tensor
 from weakseg.train.mstep import joined_loss, teach
 from weakseg.train.resume import ResumeFolder
@@ -50,9 +51,11 @@ def train_run(
         stop_after: stop, as a kill would, after this many iterations (tests).
 
     Raises:
-        WeaksegError: the loss is not finite (iteration named, the last good state kept), or an input is unusable.
+        WeaksegError: the loss or a parameter is not finite (iteration named, the last good state kept), or an input is
+            unusable.
     """
     setup = prepare_run(study, experiment, seed, paths, data_root, config_dir)
+    device_name = announce(study, experiment, setup, workers)
     solver, trained, optimiser = setup.solver, setup.trained, setup.optimiser
     resume = ResumeFolder(setup.run.resume, setup.decided_by["hash"])
     first, seconds = _restore(resume, setup)
@@ -66,7 +69,8 @@ def train_run(
     rows: list[dict[str, float]] = []
     trained.train()
     started = last_time = waited = time.perf_counter()
-    bar = tqdm(total=solver.iterations, initial=first, desc=f"{experiment.id} seed {seed}", unit="it", mininterval=2)
+    name = f"{experiment.id} seed {seed} on {device_name}"
+    bar = tqdm(total=solver.iterations, initial=first, desc=name, unit="it", mininterval=2)
     for iteration, batch in enumerate(setup.batches.iterate(first, solver.iterations, workers), start=first):
         wait = time.perf_counter() - waited
         lr = learning_rate(solver, iteration)
