@@ -348,6 +348,18 @@ def reference(call: Call, out: Path) -> None:
     collect_reference(call.study, call.paths, call.config_dir, out)
 
 
+@command("Say whether a study can run here: what is there, what is missing, how large, how long, on which device.")
+@of_study
+@click.option("--allow-cpu", is_flag=True, envvar=ALLOW_CPU, help="A study that needs a GPU may do without.")
+@click.option("--online", is_flag=True, help="Ask each address of what is to be fetched whether it answers.")
+def doctor(call: Call, allow_cpu: bool, online: bool) -> None:
+    from weakseg.doctor import examine
+
+    examine(
+        call.study, call.experiments, call.paths, call.data_root, call.config_dir, allow_cpu=allow_cpu, online=online
+    )
+
+
 @command("Label one's own images with a trained run.")
 @click.option("--run", required=True, type=click.Path(path_type=Path), help="Folder of a trained run.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for label maps and overlays.")

@@ -94,8 +94,8 @@ def head_of(network: Network, fov: str, labels: int = 21) -> Head:
 
 
 def trunk_of(network: Network) -> Trunk:
-    """The figures of a network's trunk."""
-    return TRUNKS[network.trunk, network.output_stride]
+    """The figures of a network's trunk; at a stride that is not built, those of stride 8."""
+    return TRUNKS.get((network.trunk, network.output_stride)) or TRUNKS[network.trunk, 8]
 
 
 def _crops(network: Network) -> float:

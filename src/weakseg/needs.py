@@ -11,7 +11,6 @@ from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 
-
 WEIGHTS = "initial weights"
 
 
