@@ -95,7 +95,7 @@ def test_requests_hold_what_was_measured():
     # 287 to 432 hours were shown for a training on two cores.
     assert costs.minutes(voc, large, VOC, job="train", threads=2, allow_cpu=True) > 287 * 60
     subset = load_study("voc-subset")
-    assert 3300 < costs.memory_mb(subset, run_of(subset, "em_fixed_weak"), SUBSET, job="train")
+    assert costs.memory_mb(subset, run_of(subset, "em_fixed_weak"), SUBSET, job="train") > 3300
 
 
 def test_estimates_are_near_what_was_measured():

@@ -54,7 +54,7 @@ def hold(seconds: float) -> subprocess.Popen:
 def test_gpus_are_read_from_nvidia_smi(machine):
     assert gpus.installed_gpus() == [] and gpus.usable_gpus() == []
     machine(TWO + "GPU-c, NVIDIA GB10, [N/A], [N/A]\n")
-    first, second, third = gpus.installed_gpus()
+    first, _, third = gpus.installed_gpus()
     assert first == gpus.Gpu("GPU-a", "NVIDIA H100", 81559, 1000) and third.memory_mb == 0
     machine("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", status=9)
     assert gpus.installed_gpus() == []

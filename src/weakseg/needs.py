@@ -52,7 +52,7 @@ def require_needs(study: Study, paths: StudyPaths, data_root: str | Path | None 
         missing = [need for need in missing if need.what != WEIGHTS]
     if missing:
         raise WeaksegError(
-            f"study {study.name} cannot run, {len(missing)} thing(s) are missing:\n"
+            f"study {study.name} cannot run, {len(missing)} thing{'s are' if len(missing) > 1 else ' is'} missing:\n"
             + "\n".join(f"  {need.what}: {need.advice}" for need in missing)
             + f"\n`weakseg doctor --study {study.name}` says more"
         )
