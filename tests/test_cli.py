@@ -17,7 +17,7 @@ RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
     "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
 )  # fmt: skip
-BY_HAND = ("reference", "schemas", "segment")
+BY_HAND = ("doctor", "reference", "schemas", "segment")
 
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "numpy", "pydantic", "numba", "joblib"}
 

@@ -19,6 +19,7 @@ import yaml
 from planning import Done, snakemake
 
 from weakseg.config import load_sheet, load_study, load_weights
+from weakseg.needs import outside_needs
 from weakseg.paths import StudyPaths
 
 STUDIES = [path.stem for path in sorted((Path(__file__).parents[1] / "config" / "studies").glob("*.yaml"))]
@@ -145,10 +146,47 @@ def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
     assert fresh.planned() == {name: count for name, count in expected.items() if count}
 
 
+def bring(study: str, project: Project) -> tuple[str, ...]:
+    """Settings of a study, with a data root that holds empty files for all that it cannot make or fetch."""
+    root = project.root / "brought"
+    loaded = load_study(study, project.root / "config")
+    for need in outside_needs(loaded, StudyPaths(study), root):
+        path = Path(need.place.replace("{data_root}", str(root)))
+        if need.what == "photos" and need.state == "missing":
+            (path / "JPEGImages").mkdir(parents=True)
+            lists = path / "ImageSets" / "Segmentation"
+            lists.mkdir(parents=True)
+            for name in loaded.dataset.lists.model_dump().values():
+                (lists / f"{name}.txt").write_text(f"{name}_0001\n", encoding="utf-8")
+        elif need.state == "missing":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return (f"study={study}", f"data_root={root}")
+
+
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_target_of_a_study_can_be_planned_from_nothing(fresh: Project, study: str) -> None:
-    """Neither photos nor weights are needed for that."""
-    config = (f"study={study}",)
+def test_a_plan_names_all_that_a_study_can_neither_make_nor_fetch(
+    fresh: Project, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo needs nothing; what `voc` downloads is not missing."""
+    monkeypatch.delenv("WEAKSEG_DATA_ROOT", raising=False)
+    needs = outside_needs(load_study(study, fresh.root / "config"), StudyPaths(study))
+    missing = [need for need in needs if need.state == "missing"]
+    done = fresh.call("--dry-run", config=(f"study={study}",))
+    assert (done.returncode == 0) == (not missing), done.stdout
+    for need in missing:
+        assert done.stdout.count(f"{need.what}: {need.advice}") == 1
+    assert not missing or "data_root=FOLDER" in done.stdout
+    # Neither a list of the targets nor another study's plan asks for them.
+    fresh.snakemake("--list-target-rules", config=(f"study={study}",))
+    target = StudyPaths("demo").run("em_adapt_weak", 0).metrics
+    assert fresh.planned(str(target), config=(f"study={study}",))["train"] == 1
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_target_of_a_study_can_be_planned(fresh: Project, study: str) -> None:
+    """Once there is what it can neither make nor fetch."""
+    config = bring(study, fresh)
     listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=config)
     targets = [line.split()[0] for line in listed.splitlines() if line and not line.startswith("Using workflow")]
     chosen = load_study(study, fresh.root / "config").experiments
@@ -157,8 +195,8 @@ def test_every_target_of_a_study_can_be_planned_from_nothing(fresh: Project, stu
     assert fresh.planned(*targets, config=config)["train"] >= len(experiments)
 
 
-def test_dry_run_of_a_study_of_photos_needs_none(fresh: Project) -> None:
-    planned = fresh.planned(config=("study=voc-subset",))
+def test_dry_run_of_a_study_of_photos_makes_none(fresh: Project) -> None:
+    planned = fresh.planned(config=bring("voc-subset", fresh))
     assert planned["train"] == planned["evaluate"] >= 10
     assert planned["weights"] == 1 and not {"pretrain", "scenes"} & set(planned)
 
@@ -204,7 +242,7 @@ def test_the_demo_needs_no_named_weights(fresh: Project) -> None:
 
 def test_run_by_file_name_of_a_study_that_is_not_the_configured_one(fresh: Project) -> None:
     target = StudyPaths("voc-subset").run("em_adapt_weak", 0).metrics
-    jobs = fresh.planned(str(target), config=("study=demo",))
+    jobs = fresh.planned(str(target), config=("study=demo", bring("voc-subset", fresh)[1]))
     assert jobs["train"] == jobs["evaluate"] == 1 and "pretrain" not in jobs
 
 
@@ -573,6 +611,83 @@ def test_snakemake_lines_of_the_readme_can_be_planned(fresh: Project, project_ro
         line.split("#")[0].split("&&")[0].split()[1:] for line in re.findall(r"^snakemake\b.*$", text, re.MULTILINE)
     ]
     assert len(lines) >= 6
+    root = bring("voc-subset", fresh)[1]
     for words in lines:
+        words = [word.replace("data_root=FOLDER", root) for word in words]
         done = snakemake([*words, "--dry-run"], fresh.root, fresh.environment)
         assert done.returncode == 0, (words, done.stdout)
+
+
+def test_a_finished_study_is_planned_without_what_it_was_made_of(
+    finished: Project, edit: Callable[[str, Callable[[str], str]], None]
+) -> None:
+    """A study that was copied to another machine, say, whose pages are looked at there."""
+    elsewhere = {"name": "d", "source": "path", "path": "{data_root}/gone"}
+    edit(STUDY_FILE, change_study(lambda s: s.update(dataset=elsewhere)))
+    assert finished.call("index", "--dry-run").returncode == 0
+    (finished.root / StudyPaths("tiny").manifest).rename(finished.root / "manifest.json")
+    done = finished.call("index", "--dry-run")
+    (finished.root / "manifest.json").rename(finished.root / StudyPaths("tiny").manifest)
+    assert done.returncode != 0 and "photos: path '{data_root}/gone' needs a data root" in done.stdout
+
+
+@pytest.mark.parametrize("value", ["true", "True", "false", "yes"])
+def test_a_study_that_needs_a_gpu_is_told_to_do_without(fresh: Project, value: str) -> None:
+    """By an environment variable: the commands, by which jobs run again, stay the same."""
+    done = fresh.call("table1", "--dry-run", "--printshellcmds", config=(*TINY, f"allow_cpu={value}"))
+    assert (done.returncode == 0) == (value != "yes")
+    assert "allow" not in "".join(re.findall(r"^Shell command.*", done.stdout, re.MULTILINE))
+    if value == "yes":
+        assert "allow_cpu=yes: say true or false" in done.stdout
+
+
+STUB = """
+import os, sys, time
+from pathlib import Path
+from weakseg.config import load_study
+from weakseg.gpus import leased_gpu
+from weakseg.paths import StudyPaths
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+paths = StudyPaths(load_study(words["--study"], words["--config-dir"]).name, Path(words["--results"]))
+run = paths.run(words["--experiment"], int(words["--seed"]))
+with leased_gpu(0.02):
+    begun = time.monotonic()
+    time.sleep(0.5)
+    line = f"{begun} {time.monotonic()} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n"
+with open("stub.txt", "a") as told:
+    told.write(line)
+run.snapshots.mkdir(exist_ok=True)
+for path in (run.model, run.train_log, run.config):
+    path.write_text("stub")
+"""
+
+
+@pytest.mark.parametrize(("gpus", "words", "together"), [(2, [], 2), (2, ["--resources", "gpu=1"], 1), (0, [], 4)])
+def test_trainings_share_the_gpus_of_a_machine(
+    copied: Project, tmp_path: Path, gpus: int, words: list[str], together: int
+) -> None:
+    """As many at a time as there are GPUs, each on its own; without any, as many as there are cores."""
+    (copied.root / "stub.py").write_text(STUB, encoding="utf-8")
+    rules = copied.root / "workflow/rules/train.smk"
+    rules.write_text(rules.read_text().replace('" weakseg train {', f'" {sys.executable} stub.py {{'))
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    listed = "".join(f"GPU-{number}, NVIDIA H100, 81559, 80000\n" for number in range(gpus))
+    (commands / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{listed}END\n", encoding="utf-8")
+    (commands / "nvidia-smi").chmod(0o755)
+    unset = {"CUDA_VISIBLE_DEVICES", "LOCAL_RANK"}
+    copied.environment = {name: value for name, value in copied.environment.items() if name not in unset}
+    copied.environment |= {"PATH": f"{commands}:{os.environ['PATH']}", "XDG_RUNTIME_DIR": str(tmp_path)}
+    models = [StudyPaths("tiny").run(*run).model for run in RUNS[:4]]
+    for model in models:
+        (copied.root / model).unlink()
+    done = copied.call(*map(str, models), "--cores", "8", *words)
+    assert done.returncode == 0, done.stdout
+    told = [line.split() for line in (copied.root / "stub.txt").read_text().splitlines()]
+    spans = [(float(begun), float(ended), name) for begun, ended, name in told]
+    assert len(spans) == 4
+    at_once = [[other[2] for other in spans if other[0] <= begun < other[1]] for begun, _, _ in spans]
+    assert max(map(len, at_once)) == together
+    if gpus:
+        assert all(len(set(names)) == len(names) for names in at_once)
+    assert {name for *_, name in spans} == ({"GPU-0", "GPU-1"} if together == 2 else {"GPU-0"} if gpus else {"None"})

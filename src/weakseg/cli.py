@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from weakseg.config import Experiment, Study
     from weakseg.paths import RunPaths, StudyPaths
 
+ALLOW_CPU = "WEAKSEG_ALLOW_CPU"
+"""Environment variable in place of `--allow-cpu`: the workflow hands it to its jobs, whose commands stay the same."""
+
 # Rooms are imported inside the commands: `weakseg --help` and the workflow's dry runs should not wait for torch.
 
 
@@ -150,6 +153,24 @@ def of_run(function: Command) -> Command:
     return run
 
 
+def on_gpu(function: Command) -> Command:
+    """Have one GPU to itself while the command runs, where there is one; a study that needs one stops without."""
+
+    @click.option(
+        "--allow-cpu", is_flag=True, envvar=ALLOW_CPU, help="Go on without a GPU, also if the study needs one."
+    )
+    @functools.wraps(function)
+    def run(call: Call, *arguments: Any, allow_cpu: bool, **options: Any) -> None:
+        from weakseg.gpus import leased_gpu, require_gpu
+
+        with leased_gpu():
+            if call.study.needs_gpu and not allow_cpu:
+                require_gpu(call.study.name)
+            function(call, *arguments, **options)
+
+    return run
+
+
 @command("Generate the images of a study of scenes.")
 @of_study
 def scenes(call: Call) -> None:
@@ -244,6 +265,7 @@ def _run_paths(call: Call) -> "RunPaths | None":
 @command("Cache the feature maps of a frozen trunk.")
 @of_study
 @click.option("--role", required=True, type=click.Choice(["training", "evaluation"]), help="Whose photos.")
+@on_gpu
 def features(call: Call, role: Any) -> None:
     from weakseg.train.features import cache_features
 
@@ -254,6 +276,7 @@ def features(call: Call, role: Any) -> None:
 @command("Train a run.")
 @of_run
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that make mini-batches.")
+@on_gpu
 def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None:
     from weakseg.train.loop import train_run
 
@@ -263,6 +286,7 @@ def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None
 
 @command("Draw a run's E-step maps from its snapshots.")
 @of_run
+@on_gpu
 def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.annotations.chosen_images import candidates, telling_images
     from weakseg.annotations.label_quality import measured_images
@@ -290,6 +314,7 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
 
 @command("Score the evaluation images with a trained run.")
 @of_run
+@on_gpu
 @click.option("--batch", type=click.IntRange(min=1), help="Photos scored together.  [default: 8 on a GPU, else 1]")
 def score(call: Call, experiment: "Experiment", seed: int, batch: int | None) -> None:
     from weakseg.evaluate.score import score_run
@@ -340,6 +365,18 @@ def reference(call: Call, out: Path) -> None:
     from weakseg.report.reference import collect_reference
 
     collect_reference(call.study, call.paths, call.config_dir, out)
+
+
+@command("Say whether a study can run here: what is there, what is missing, how large, how long, on which device.")
+@of_study
+@click.option("--allow-cpu", is_flag=True, envvar=ALLOW_CPU, help="A study that needs a GPU may do without.")
+@click.option("--online", is_flag=True, help="Ask each address of what is to be fetched whether it answers.")
+def doctor(call: Call, allow_cpu: bool, online: bool) -> None:
+    from weakseg.doctor import examine
+
+    examine(
+        call.study, call.experiments, call.paths, call.data_root, call.config_dir, allow_cpu=allow_cpu, online=online
+    )
 
 
 @command("Label one's own images with a trained run.")

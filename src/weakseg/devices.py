@@ -14,6 +14,19 @@ def choose_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def describe_device(device: torch.device) -> str:
+    """A device in words: the GPU's name and memory, or the CPU and its threads."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name} ({properties.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda})"
+    return f"CPU ({torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''})"
+
+
+def short_name(device: torch.device) -> str:
+    """A device in a word or two, for progress bars."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 def set_precision(precision: Precision) -> None:
     """Let single-precision convolutions and products be IEEE's, or those of TF32 where it is asked for.
 

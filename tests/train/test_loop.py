@@ -17,6 +17,7 @@ from weakseg.labels import VOC
 from weakseg.methods import METHODS, Method
 from weakseg.train import loop
 from weakseg.train.loop import train_run
+from weakseg.train.solver import CaffeSGD
 
 THREE_STREAMS = Experiment.model_validate(
     {
@@ -135,6 +136,27 @@ def test_a_loss_that_is_not_finite_stops_with_its_iteration_and_keeps_the_last_s
     state = next(run.resume.glob("*.pt"))
     assert str(state) in str(raised.value)
     assert torch.load(state, weights_only=True)["iteration"] == broken and not run.model.exists()
+    monkeypatch.undo()
+    train_run(study, STRONG, 0, paths)
+    assert run.model.exists()
+
+
+@pytest.mark.parametrize(("broken", "kept"), [(2, 0), (6, 4)])
+def test_parameters_that_are_not_finite_are_no_good_state(voc, tmp_path, monkeypatch, broken, kept):
+    """The loss of the iteration was finite; its update was not. The state before stays, also at the very end."""
+    study = make_study(voc)
+    paths = ready(study, tmp_path, [STRONG])
+    run, whole, done = paths.run("all", 0), CaffeSGD.step, []
+
+    def spoils(optimiser, lr):
+        done.append(1)
+        whole(optimiser, float("inf") if len(done) == broken else lr)
+
+    monkeypatch.setattr(CaffeSGD, "step", spoils)
+    with pytest.raises(WeaksegError, match=f"not finite after {broken} iterations; the last good state is kept in"):
+        train_run(study, STRONG, 0, paths)
+    state = torch.load(next(run.resume.glob("*.pt")), weights_only=True)
+    assert state["iteration"] == kept and not run.model.exists()
     monkeypatch.undo()
     train_run(study, STRONG, 0, paths)
     assert run.model.exists()

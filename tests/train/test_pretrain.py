@@ -156,3 +156,9 @@ def test_what_cannot_be_pretrained_is_named(paths: StudyPaths, tmp_path: Path) -
     shutil.rmtree(paths.images / "pretrain")
     with pytest.raises(WeaksegError, match="no images"):
         pretrain.pretrain_trunk(make_study(), paths)
+
+
+def test_a_loss_that_is_not_finite_leaves_no_weights(paths: StudyPaths) -> None:
+    with pytest.raises(WeaksegError, match=r"study singles: the loss of the pre-training is not finite in epoch"):
+        pretrain.pretrain_trunk(make_study(), paths, epochs=4, lr=1e30)
+    assert not paths.pretrained.exists()

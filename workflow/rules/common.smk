@@ -10,7 +10,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from weakseg import decides
+from weakseg import costs, decides
+from weakseg.cli import ALLOW_CPU
 from weakseg.config import (
     DATA_ROOT_VARIABLE,
     config_hash,
@@ -28,6 +29,8 @@ from weakseg.data.initial_weights import weights_path
 from weakseg.data.transfer import cache_folder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
+from weakseg.gpus import usable_gpus
+from weakseg.needs import image_counts, require_needs
 from weakseg.paths import StudyPaths
 from weakseg.report.pages import SMALL_FILES, files_read, read_pages, shown_pages
 
@@ -48,6 +51,7 @@ SETTINGS = {
     "results": "results",
     "config_dir": own("config"),
     "data_root": None,
+    "allow_cpu": "false",
 }
 
 
@@ -61,12 +65,16 @@ def read_settings(given):
     # Snakemake reads 007 as the number 7, "runs #2" as "runs" and takes quotes away: the words themselves are names.
     words = [word.partition("=") for word in sys.argv]
     given = {**given, **{name: value or None for name, _, value in words if name in given}}
+    if isinstance(given.get("allow_cpu"), bool):  # in a file of settings
+        given = {**given, "allow_cpu": str(given["allow_cpu"])}
     for name, value in given.items():
         if value is not None and not isinstance(value, str):
             raise WorkflowError(
                 f"{name}: {value!r} is no text; write quotes around it in the file of settings"
             )
     settings = {**SETTINGS, **{name: value for name, value in given.items() if value is not None}}
+    if settings["allow_cpu"].lower() not in ("true", "false"):
+        raise WorkflowError(f"--config allow_cpu={settings['allow_cpu']}: say true or false")
     if any(sign in settings["results"] for sign in "{}\n"):
         raise WorkflowError(
             f"--config results={settings['results']}: the name of a results folder can hold no braces or line breaks"
@@ -97,8 +105,8 @@ def attempt(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
-def use_environment(data_root):
-    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand the data root to every command.
+def use_environment(data_root, allow_cpu):
+    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand data root and devices to every command.
 
     Of the user's own settings of Jupyter, IPython and matplotlib none reach a job: a page looks alike for everybody.
     """
@@ -120,11 +128,24 @@ def use_environment(data_root):
     )
     if data_root:
         os.environ.update({DATA_ROOT_VARIABLE: data_root})
+    if allow_cpu:
+        os.environ.update({ALLOW_CPU: "true"})
+
+
+def limit_gpu_jobs():
+    """Let no more jobs that want a GPU run at a time than this machine has, unless `--resources gpu=N` says how many.
+
+    Without a GPU they are limited by cores alone. A profile that runs jobs elsewhere says how many there.
+    """
+    if workflow.is_main_process and workflow.global_resources.get("gpu") is None:
+        if gpus := usable_gpus():
+            workflow.register_resource("gpu", len(gpus))
 
 
 settings = read_settings(config)
 RESULTS, CONFIG_DIR = settings["results"], settings["config_dir"]
-use_environment(settings["data_root"])
+use_environment(settings["data_root"], settings["allow_cpu"].lower() == "true")
+limit_gpu_jobs()
 STUDIES = attempt(find_studies, CONFIG_DIR, settings["study"])
 STUDY = attempt(load_study, settings["study"], CONFIG_DIR)
 EXPERIMENTS = attempt(study_experiments, STUDY, CONFIG_DIR)
@@ -261,6 +282,23 @@ def named_weights(wildcards):
     return [ancient(weights_path(weights, files_of(wildcards).root))] if named else []
 
 
+@functools.cache
+def check_needs(name):
+    """Stop where something is missing that the rules of a study can neither make nor fetch; all of it is named."""
+    attempt(require_needs, read_study(name), StudyPaths(name, RESULTS))
+
+
+def needs_of(made):
+    """Input function without files: before a plan is made in which a job must make this, what it needs is looked for."""
+
+    def checked(wildcards):
+        if not Path(str(made).format(**wildcards)).exists():
+            check_needs(wildcards.study)
+        return []
+
+    return checked
+
+
 def feature_maps(role):
     """Input function: the cached feature maps of a list, where the trunk is frozen."""
 
@@ -327,6 +365,40 @@ def notebook_parameters(wildcards, input):
     values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}
     words = [word for name, value in values.items() for word in ("-r", name, value)]
     return shlex.join([*words, "-y", json.dumps({"files": list(input.read)})])
+
+
+@functools.cache
+def images_of(name):
+    """How many images a study has, for the requests of its jobs."""
+    return attempt(image_counts, read_study(name), PAPER_LISTS)
+
+
+def run_memory(job):
+    """Resource function: memory of a job of one run, by network, mini-batch and number of images."""
+
+    def memory_mb(wildcards):
+        study, experiment = study_of(wildcards), experiment_of(wildcards)
+        return costs.memory_mb(study, experiment, images_of(wildcards.study), job=job)
+
+    return memory_mb
+
+
+def run_minutes(job):
+    """Resource function: time of a job of one run, by these and its device."""
+
+    def minutes(wildcards, threads):
+        study, experiment, images = study_of(wildcards), experiment_of(wildcards), images_of(wildcards.study)
+        allowed = ALLOW_CPU in os.environ
+        return costs.minutes(study, experiment, images, job=job, threads=threads, allow_cpu=allowed)
+
+    return minutes
+
+
+def features_minutes(wildcards, threads):
+    """Time of the caching of a frozen trunk's maps."""
+    images = images_of(wildcards.study)
+    number = images.training if wildcards.role == "training" else images.evaluation
+    return costs.features_minutes(study_of(wildcards), number, threads=threads)
 
 
 def run_threads(wildcards):

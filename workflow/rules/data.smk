@@ -27,6 +27,7 @@ rule data:
     """Find or download the images of a study, check them, and note what they hold."""
     input:
         sheets,
+        needs_of(FILES.manifest),
         archives,
         generated,
     output:
@@ -36,10 +37,12 @@ rule data:
         LOGS / "data.log",
     benchmark:
         BENCHMARKS / "data.tsv"
+    # Nodes of a cluster often reach no other network.
+    localrule: STUDY.dataset.source == "download"
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=60,
+        runtime=120,
     params:
         attempt=last_attempt(LOGS / "data.log"),
         options=study_options,

@@ -16,8 +16,8 @@ rule score:
     threads: run_threads
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=run_memory("score"),
+        runtime=run_minutes("score"),
     params:
         attempt=last_attempt(LOGS / "score" / "{experiment}_seed{seed}.log"),
         options=run_options,

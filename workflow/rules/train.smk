@@ -54,6 +54,7 @@ rule features:
     """Feature maps of a frozen trunk, computed once for all runs of a study."""
     input:
         sheets,
+        needs_of(FILES.features("{role}")),
         generated,
         manifest=FILES.manifest,
         contents=FILES.contents,
@@ -69,7 +70,7 @@ rule features:
     resources:
         gpu=1,
         mem_mb=4000,
-        runtime=120,
+        runtime=features_minutes,
     params:
         attempt=last_attempt(LOGS / "features_{role}.log"),
         options=study_options,
@@ -85,6 +86,7 @@ rule train:
     """One run. Its resume states lie in `resume/` beside the output and are none, so that a stopped run goes on."""
     input:
         sheets,
+        needs_of(RUN.model),
         generated,
         manifest=FILES.manifest,
         contents=FILES.contents,
@@ -106,8 +108,8 @@ rule train:
     threads: run_threads
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=720,
+        mem_mb=run_memory("train"),
+        runtime=run_minutes("train"),
     params:
         attempt=last_attempt(LOGS / "train" / "{experiment}_seed{seed}.log"),
         options=run_options,
@@ -145,8 +147,8 @@ rule estep_maps:
     threads: run_threads
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=run_memory("estep_maps"),
+        runtime=run_minutes("estep_maps"),
     params:
         attempt=last_attempt(LOGS / "estep_maps" / "{experiment}_seed{seed}.log"),
         options=run_options,

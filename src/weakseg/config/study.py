@@ -62,6 +62,11 @@ class Study(Strict):
         description="How the experiments' counts are meant. paper: n of the paper's lists become the same share of the "
         "study's; images: as they stand.",
     )
+    needs_gpu: bool = Field(
+        False,
+        description="Training and scoring stop where there is no GPU, unless told otherwise (--allow-cpu): on a CPU "
+        "they would take weeks.",
+    )
     network: Network
     solver: Solver = Field(default_factory=lambda: Solver())
     solver_for: dict[str, dict[str, Any]] = Field(

@@ -4,7 +4,7 @@ import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +39,7 @@ class Archive(Strict):
     addresses: tuple[Annotated[str, Field(pattern="^https?://")], ...] = Field(
         min_length=1, description="Where it lies; the first that works is taken."
     )
+    size_mb: int | None = Field(None, ge=1, description="Its size, 10^6 bytes; said before it is fetched.")
     licence: str = Field(description="Terms of use, and what to cite.")
     expected: dict[str, int] = Field(default_factory=dict, description="Lengths of the lists made from it.")
 
@@ -79,13 +80,10 @@ def download_voc(
         WeaksegError: an archive cannot be fetched or read, the lists have unexpected lengths, another folder is in the
             way, or the cache cannot be written.
     """
-    archives = load_datasets(datasets)
-    if missing := {"voc2012", "sbd"} - set(archives):
-        raise WeaksegError(f"{datasets}: no archive named {min(missing)}")
+    archives = voc_archives(datasets)
     cache = cache_folder(cache)
-    made_of = {name: archives[name].checksum for name in ("voc2012", "sbd")}
-    root = cache / f"voc-{sha256_json([LAYOUT, made_of])[:8]}"
-    marker = root / "downloaded.json"
+    made_of = {name: archive.checksum for name, archive in archives.items()}
+    root, marker = layout_of(archives, cache)
     if marker.is_file():
         return root
     with cache_writing(cache), locked(root):
@@ -93,7 +91,7 @@ def download_voc(
             return root
         if root.exists():
             raise WeaksegError(f"{root}: in the way, and not complete; move it elsewhere and run again")
-        places = (Path(folder) / "downloads", cache / "downloads")
+        places = download_places(folder, cache)
         sources = {name: _find_or_fetch(archives[name], places) for name in made_of}
         with fresh_folder(root) as part:
             expected = {**archives["voc2012"].expected, **archives["sbd"].expected}
@@ -103,14 +101,46 @@ def download_voc(
     return root
 
 
+def voc_archives(datasets: str | Path) -> dict[str, Archive]:
+    """The two archives of which the VOC layout is made, by name.
+
+    Raises:
+        WeaksegError: `datasets` cannot be read, or has not both.
+    """
+    archives = load_datasets(datasets)
+    names = ("voc2012", "sbd")
+    if missing := set(names) - set(archives):
+        raise WeaksegError(f"{datasets}: no archive named {min(missing)}")
+    return {name: archives[name] for name in names}
+
+
+def layout_of(archives: Mapping[str, Archive], cache: Path) -> tuple[Path, Path]:
+    """The VOC layout made of these archives in a cache: its root, and the file that is there once it is complete."""
+    made_of = {name: archive.checksum for name, archive in archives.items()}
+    root = cache / f"voc-{sha256_json([LAYOUT, made_of])[:8]}"
+    return root, root / "downloaded.json"
+
+
+def download_places(folder: str | Path, cache: Path) -> tuple[Path, Path]:
+    """Where archives are looked for, the study's own folder first; they are fetched to the last."""
+    return Path(folder) / "downloads", cache / "downloads"
+
+
+def find_archive(archive: Archive, places: Sequence[Path]) -> Path | None:
+    """The archive, unchecked, or the folder unpacked from it, in the first of `places` that has one."""
+    for place in places:
+        for name in (archive.unpacked, archive.file):
+            if name and (place / name).exists():
+                return place / name
+    return None
+
+
 def _find_or_fetch(archive: Archive, places: Sequence[Path]) -> Path:
     """The archive, or the folder unpacked from it, in the first of `places` that has one, else fetched to the last."""
-    for place in places:
-        if archive.unpacked and (place / archive.unpacked).is_dir():
-            return place / archive.unpacked
-        if (place / archive.file).exists():
-            return fetch(place / archive.file, (), archive.checksum)
-    return fetch(places[-1] / archive.file, archive.addresses, archive.checksum)
+    found = find_archive(archive, places)
+    if found is None:
+        return fetch(places[-1] / archive.file, archive.addresses, archive.checksum)
+    return found if found.is_dir() else fetch(found, (), archive.checksum)
 
 
 _VOC_MEMBER = re.compile(

@@ -86,6 +86,20 @@ def fetch(target: str | Path, addresses: Sequence[str], checksum: str | None, pa
     return target
 
 
+def answers(address: str, timeout_s: tuple[float, float] = (5.0, 10.0)) -> str | None:
+    """What is wrong with an address, or None if it has a file to give; nothing is fetched (a HEAD request)."""
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    try:
+        answer = requests.head(address, headers=headers, timeout=timeout_s, allow_redirects=True)
+    except requests.RequestException as error:
+        return f"no answer ({type(error).__name__})"
+    if answer.status_code >= 400:
+        return f"{answer.status_code} {answer.reason}"
+    if answer.headers.get("Content-Type", "").startswith("text/html"):
+        return "answers with a web page in place of the file"
+    return None
+
+
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Keep other processes from making `target` meanwhile; the system frees the lock of a process that dies."""

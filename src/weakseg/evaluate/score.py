@@ -13,7 +13,7 @@ from weakseg.data.contents import check_unchanged, read_contents
 from weakseg.data.dataset import DataSet, open_data
 from weakseg.data.features import FeatureCache
 from weakseg.data.transforms import padded_size, scaled_size
-from weakseg.devices import choose_device, set_precision, to_device
+from weakseg.devices import choose_device, describe_device, set_precision, short_name, to_device
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.score_store import write_scores
 from weakseg.model import load_model
@@ -49,6 +49,7 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths, *, batch: in
         raise WeaksegError(f"{run.model}: trained for other labels than those of {paths.manifest}; train the run again")
     device = choose_device()
     set_precision("fp32")
+    print(f"device: {describe_device(device)}", flush=True)
     batch = batch or (GPU_BATCH if device.type == "cuda" else 1)
     if device.type == "cuda":
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -64,7 +65,7 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths, *, batch: in
     groups = batches_of_equal_size(ids, sizes, network, batch)
 
     found: dict[str, np.ndarray] = {}
-    bar = tqdm(total=len(ids), desc="scores", unit="photo", mininterval=2)
+    bar = tqdm(total=len(ids), desc=f"scores on {short_name(device)}", unit="photo", mininterval=2)
     for group, inputs in zip(groups, _read_ahead(read, groups, ahead=device.type == "cuda"), strict=True):
         # Halves are what the store holds; they are half as long to bring back.
         scores = scorer(to_device(inputs, device)).half().cpu().numpy()

@@ -12,7 +12,7 @@ from weakseg.data.contents import check_unchanged, read_contents
 from weakseg.data.dataset import open_data
 from weakseg.data.features import cache_facts, write_feature_cache
 from weakseg.data.initial_weights import find_weights
-from weakseg.devices import choose_device, set_precision
+from weakseg.devices import choose_device, describe_device, set_precision, short_name
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
 from weakseg.model import build_model, load_initial_weights
@@ -47,11 +47,12 @@ def cache_features(study: Study, paths: StudyPaths, role: Role, data_root: str |
     load_initial_weights(model, weights, network.weights.sha256)
     device = choose_device()
     set_precision("fp32")
+    print(f"device: {describe_device(device)}", flush=True)
     trunk = model.trunk.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stride = network.output_stride
 
     def maps() -> Iterator[tuple[str, tuple[int, int], Tensor]]:
-        for image_id in tqdm(ids, desc=f"feature maps for {role}", unit="photo", mininterval=2):
+        for image_id in tqdm(ids, desc=f"feature maps for {role} on {short_name(device)}", unit="photo", mininterval=2):
             image = data.image(image_id)
             height, width = image.shape[:2]
             inputs = network_input(image, network.image_scale, stride, network.weights.preprocessing)  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from weakseg.files import atomic_path, atomic_write_json
 from weakseg.methods import Shown
 from weakseg.model import save_model
 from weakseg.paths import StudyPaths
+from weakseg.train.announce import announce
 from weakseg.train.batches import Batch
 from weakseg.train.distributed import joined_processes, seed_of
 from weakseg.train.mstep import joined_loss, teach
@@ -54,7 +55,8 @@ def train_run(
         stop_after: stop, as a kill would, after this many iterations (tests).
 
     Raises:
-        WeaksegError: the loss is not finite (iteration named, the last good state kept), or an input is unusable.
+        WeaksegError: the loss or a parameter is not finite (iteration named, the last good state kept), or an input is
+            unusable.
     """
     with joined_processes() as processes:
         setup = prepare_run(
@@ -67,8 +69,7 @@ def train_run(
 def _train(
     study: Study, experiment: Experiment, seed: int, setup: Setup, *, workers: int, stop_after: int | None
 ) -> None:
-    if setup.processes.writes:
-        print(setup.start.text())
+    device_name = announce(study, experiment, setup, workers)
     solver, trained, optimiser, processes = setup.solver, setup.trained, setup.optimiser, setup.processes
     resume = ResumeFolder(setup.run.resume, setup.decided_by["hash"])
     first, seconds = _restore(resume, setup, seed)
@@ -88,8 +89,8 @@ def _train(
     started = waited = time.perf_counter()
     record = Record(setup.teachings, processes, setup.device, seconds)
     bar = tqdm(
-        total=solver.iterations, initial=first, desc=f"{experiment.id} seed {seed}", unit="it", mininterval=2,
-        disable=not processes.writes,
+        total=solver.iterations, initial=first, desc=f"{experiment.id} seed {seed} on {device_name}",
+        unit="it", mininterval=2, disable=not processes.writes,
     )  # fmt: skip
     for iteration, batch in enumerate(setup.batches.iterate(first, solver.iterations, workers), start=first):
         wait = time.perf_counter() - waited

@@ -37,7 +37,7 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
         lr: highest rate.
 
     Raises:
-        WeaksegError: weights that the study does not make itself, or no pre-training images.
+        WeaksegError: weights that the study does not make itself, no pre-training images, or a loss that is not finite.
     """
     weights = study.network.weights
     if weights is None or "{results}" not in weights.path:
@@ -84,6 +84,11 @@ def pretrain_trunk(study: Study, paths: StudyPaths, *, epochs: int = 15, batch: 
             losses.append(float(loss.detach()))
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+        if not np.isfinite(losses).all():
+            raise WeaksegError(
+                f"study {study.name}: the loss of the pre-training is not finite in epoch {epoch + 1}; no weights are "
+                "written"
+            )
         rate = float(schedule.get_last_lr()[0])
         seconds = round(time.monotonic() - started, 1)
         rows.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "lr": rate, "seconds": seconds})

@@ -46,7 +46,17 @@ class ResumeFolder:
             ) from error
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state in one step."""
+        """Replace the state in one step.
+
+        Raises:
+            WeaksegError: a parameter is not finite: such a state is no good one, and the last one stays.
+        """
+        for name, values in state["parameters"].items():
+            if not torch.isfinite(values).all():
+                raise WeaksegError(
+                    f"run {self.state_path.parents[1]}: {name} is not finite after {state['iteration']} iterations; "
+                    f"the last good state is kept in {self.state_path}. Lower solver.lr"
+                )
         with atomic_path(self.state_path) as temporary:
             torch.save(state, temporary)
 

@@ -1,0 +1,136 @@
+"""What a study needs that it does not make itself: photos and initial weights, and whether they are there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from weakseg.config import PaperLists, Study, resolve_path
+from weakseg.costs import Images
+from weakseg.data.splits import held_out_ids
+from weakseg.data.voc import VocFolder
+from weakseg.errors import WeaksegError
+from weakseg.paths import StudyPaths
+
+WEIGHTS = "initial weights"
+
+
+class Need(NamedTuple):
+    """A thing that a study needs from elsewhere."""
+
+    what: str
+    place: str
+    """Where it lies or shall lie, as the study has it."""
+    state: Literal["there", "fetched", "missing"]
+    """Whether it is there, or a rule of the workflow fetches it, or a user must bring it."""
+    advice: str = ""
+    """What is wrong and what to do, where it is missing."""
+
+
+def outside_needs(study: Study, paths: StudyPaths, data_root: str | Path | None = None) -> list[Need]:
+    """Everything that a study needs from elsewhere, and its state; nothing is read but names.
+
+    Args:
+        study: whose needs.
+        paths: its result files, below which its rules make what is not needed from elsewhere.
+        data_root: replaces `{data_root}` in configured paths.
+    """
+    needs = [_photos(study, paths, data_root), _image_labels(study, data_root), _weights(study, paths, data_root)]
+    return [need for need in needs if need is not None]
+
+
+def require_needs(study: Study, paths: StudyPaths, data_root: str | Path | None = None) -> None:
+    """Make sure that nothing is missing that a user must bring.
+
+    A file of weights without a checksum does not count: it is an input of the rules, and another rule may make it.
+
+    Raises:
+        WeaksegError: something is; all of it is named.
+    """
+    weights = study.network.weights
+    missing = [need for need in outside_needs(study, paths, data_root) if need.state == "missing"]
+    if weights is not None and weights.sha256 is None:
+        missing = [need for need in missing if need.what != WEIGHTS]
+    if missing:
+        raise WeaksegError(
+            f"study {study.name} cannot run, {len(missing)} thing{'s are' if len(missing) > 1 else ' is'} missing:\n"
+            + "\n".join(f"  {need.what}: {need.advice}" for need in missing)
+            + f"\n`weakseg doctor --study {study.name}` says more"
+        )
+
+
+def _photos(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Need | None:
+    dataset = study.dataset
+    if dataset.source == "scenes":
+        return None
+    if dataset.source == "download":
+        return Need("photos", "config/datasets.yaml", "fetched")
+    configured = str(dataset.path)
+    if "{results}" in configured:  # a rule's, of this workflow or of one around it
+        return None
+    try:
+        root = resolve_path(configured, data_root=data_root)
+        folder = VocFolder(root, dataset.label_set())
+        lists = dataset.lists
+        if not folder.list_path(lists.evaluation).is_file():
+            raise WeaksegError(f"{folder.list_path(lists.evaluation)}: no such list")
+    except WeaksegError as error:
+        return Need("photos", configured, "missing", f"{error}. See docs/data.md")
+    return Need("photos", str(root), "there")
+
+
+def _image_labels(study: Study, data_root: str | Path | None) -> Need | None:
+    configured = study.dataset.image_labels
+    if configured is None:
+        return None
+    try:
+        path = resolve_path(configured, data_root=data_root)
+    except WeaksegError as error:
+        return Need("image-level labels", configured, "missing", str(error))
+    if not path.is_file():
+        return Need("image-level labels", configured, "missing", f"{path}: no such file (dataset.image_labels)")
+    return Need("image-level labels", str(path), "there")
+
+
+def _weights(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Need | None:
+    weights = study.network.weights
+    if weights is None or "{results}" in weights.path:
+        return None
+    if "{cache}" in weights.path:
+        return Need(WEIGHTS, weights.path, "fetched")
+    try:
+        path = resolve_path(weights.path, data_root=data_root, results=paths.root)
+    except WeaksegError as error:
+        return Need(WEIGHTS, weights.path, "missing", str(error))
+    if not path.is_file():
+        advice = f"{path}: no such file; see the README on initial weights, or change network.weights of the study"
+        return Need(WEIGHTS, weights.path, "missing", advice)
+    return Need(WEIGHTS, str(path), "there")
+
+
+def image_counts(study: Study, paper: PaperLists, data_root: str | Path | None = None) -> Images:
+    """How many images a study has: by its configuration, by the lists of its folder, else as many as the paper.
+
+    Args:
+        study: whose images.
+        paper: sizes of the paper's lists.
+        data_root: replaces `{data_root}` in configured paths.
+    """
+    scenes = study.dataset.scenes
+    if study.dataset.source == "scenes" and scenes is not None:
+        return Images(scenes.train_aug, scenes.val, min(scenes.crf_val, scenes.val))
+    if study.dataset.source == "path":
+        try:
+            folder = VocFolder(resolve_path(str(study.dataset.path), data_root=data_root), study.dataset.label_set())
+            names = study.dataset.lists
+            evaluation = _read(folder, (names.evaluation,))
+            training = _read(folder, (names.training, names.pixel_labelled))
+            held_out = _read(folder, (names.held_out,)) or held_out_ids(evaluation, paper)
+            return Images(len(training), len(evaluation), len(held_out))
+        except WeaksegError:  # it is said elsewhere what is wrong
+            pass
+    return Images(paper.training, paper.evaluation, paper.held_out)
+
+
+def _read(folder: VocFolder, names: Sequence[str]) -> list[str]:
+    """The first of these lists that is there."""
+    return next((ids for name in names if (ids := folder.read_list(name)) is not None), [])

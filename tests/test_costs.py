@@ -1,0 +1,125 @@
+"""What a study will cost, held against the networks themselves and against what was measured."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from weakseg import costs
+from weakseg.config import Experiment, Network, Study, load_study, study_experiments
+from weakseg.costs import TRUNKS, Images
+from weakseg.model import build_model
+from weakseg.model.heads import GEOMETRY
+
+NAMES = get_args(Network.model_fields["trunk"].annotation)
+VOC, SUBSET, DEMO = Images(10582, 1449, 100), Images(1934, 553, 50), Images(400, 80, 20)
+
+
+def measured(function, given):
+    """Result, multiply-adds (10^9) and bytes kept for the backward pass (10^6) of a call, on no device."""
+    kept = {}
+
+    def pack(tensor):
+        if tensor.dim() == 4 and tensor.shape[0] == len(given):
+            kept[tensor.untyped_storage()._cdata] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
+        result = function(given)
+    return result, counter.get_total_flops() / 2e9 / len(given), sum(kept.values()) / 1e6 / len(given)
+
+
+@pytest.mark.parametrize(("trunk", "stride"), [key for key in TRUNKS if key[0] in NAMES])
+def test_the_figures_of_trunks_and_heads_are_those_of_the_networks(trunk, stride):
+    row = TRUNKS[trunk, stride]
+    for fov in ("large", "small"):
+        network = Network(trunk=trunk, output_stride=stride)
+        with torch.device("meta"):
+            model = build_model(network, fov=fov).train()
+            maps, gmac, saved = measured(model.trunk, torch.zeros(2, 3, 321, 321))
+            _, head_gmac, head_saved = measured(model.head, maps.detach().requires_grad_())
+        assert (row.gmac, row.saved_mb) == pytest.approx((gmac, saved), rel=0.03)
+        assert row.channels == maps.shape[1]
+        head = costs.head_of(network, fov)
+        assert costs.FC6[fov] == (GEOMETRY[fov].kernel, GEOMETRY[fov].channels)
+        cells = maps.shape[2] * maps.shape[3]
+        assert head.mac * cells / 1e9 == pytest.approx(head_gmac, rel=1e-6)
+        assert head.saved_bytes * cells / 1e6 == pytest.approx(head_saved, rel=0.1)
+        parameters = sum(p.numel() for p in model.parameters()) / 1e6
+        assert row.parameters + head.parameters / 1e6 == pytest.approx(parameters, rel=0.02, abs=0.06)
+
+
+def test_every_trunk_has_its_figures():
+    assert set(NAMES) <= {name for name, _ in TRUNKS}
+
+
+def test_a_compact_head_has_its_figures():
+    network = Network(
+        trunk="mobilenet_v2", output_stride=16, head_channels=128, separable_fc6=True, skip_classifier=True
+    )
+    with torch.device("meta"):
+        model = build_model(network, fov="large").eval()
+        _, gmac, _ = measured(model.head, torch.zeros(1, 1280, 21, 21))
+    assert costs.head_of(network, "large").mac * 21**2 / 1e9 == pytest.approx(gmac, rel=1e-6)
+
+
+def run_of(study: Study, name: str) -> Experiment:
+    return next(row for row in study_experiments(study) if row.id == name)
+
+
+@pytest.mark.parametrize(
+    ("study", "images", "name", "memory", "time"),
+    [
+        # Memory of training, scoring and E-step maps (MB) and their time (minutes).
+        ("voc", VOC, "em_fixed_weak_largefov", (11000, 6000, 6000), (300, 40, 40)),
+        ("voc", VOC, "em_fixed_weak", (16500, 6000, 6000), (640, 40, 40)),
+        ("voc-subset", SUBSET, "em_fixed_weak", (4500, 3500, 5500), (50, 40, 40)),
+        ("demo", DEMO, "strong_10582", (2500, 3500, 3500), (40, 40, 40)),
+    ],
+)
+def test_requests_of_jobs(study, images, name, memory, time):
+    loaded = load_study(study)
+    row = run_of(loaded, name)
+    jobs = ("train", "score", "estep_maps")
+    assert tuple(costs.memory_mb(loaded, row, images, job=job) for job in jobs) == memory
+    assert tuple(costs.minutes(loaded, row, images, job=job, threads=2) for job in jobs) == time
+
+
+def test_requests_hold_what_was_measured():
+    """VGG-16 on a CPU with batch 30: 8 GB; scoring of the small field of view: 1.8 core-hours."""
+    voc = load_study("voc")
+    large, small = (run_of(voc, name) for name in ("em_fixed_weak_largefov", "em_fixed_weak"))
+    assert 8000 < costs.memory_mb(voc, large, VOC, job="train") < 1.6 * 8000
+    assert costs.minutes(voc, small, VOC, job="score", threads=1, allow_cpu=True) > 2 * 108
+    # 287 to 432 hours were shown for a training on two cores.
+    assert costs.minutes(voc, large, VOC, job="train", threads=2, allow_cpu=True) > 287 * 60
+    subset = load_study("voc-subset")
+    assert costs.memory_mb(subset, run_of(subset, "em_fixed_weak"), SUBSET, job="train") > 3300
+
+
+def test_estimates_are_near_what_was_measured():
+    """22 trainings of voc-subset: 132 minutes of two cores, 52 s of CRF search and 85 s of evaluation a run."""
+    subset = load_study("voc-subset")
+    runs = [row for row in study_experiments(subset) for _ in subset.seeds_of(row.id)]
+    hours = costs.hours(subset, runs, SUBSET, gpu=False, cores=2)
+    assert len(runs) == 22 and 0.5 < hours.training / (132 / 60) < 2
+    assert 0.5 < hours.cores / (22 * (52 + 85) / 3600) < 2
+    assert costs.feature_cache_mb(subset, SUBSET.training + SUBSET.evaluation) == pytest.approx(2500, rel=0.1)
+    assert costs.crf_sets(subset.crf) == 8 and costs.crf_sets(load_study("voc").crf) == 96 + 27
+
+
+def test_more_of_anything_costs_more():
+    voc = load_study("voc")
+    row = run_of(voc, "em_fixed_weak_largefov")
+
+    def changed(section, **values):
+        return voc.model_copy(update={section: getattr(voc, section).model_copy(update=values)})
+
+    base = costs.memory_mb(voc, row, VOC, job="train")
+    assert costs.memory_mb(changed("solver", batch=60), row, VOC, job="train") > 1.5 * base
+    assert costs.memory_mb(changed("network", crop_px=161), row, VOC, job="train") < 0.6 * base
+    assert costs.minutes(changed("solver", iterations=12000), row, VOC, job="train", threads=2) > 500
+    frozen = changed("network", freeze_trunk=True, trunk="mobilenet_v2")
+    more = Images(2 * VOC.training, VOC.evaluation, VOC.held_out)
+    assert costs.memory_mb(frozen, row, more, job="train") > costs.memory_mb(frozen, row, VOC, job="train")
