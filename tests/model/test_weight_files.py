@@ -224,7 +224,7 @@ def test_written_weights_say_where_they_come_from_and_leave_nothing_half_made(tm
     path = tmp_path / "new" / "w.safetensors"
     write_weights(path, {"a": torch.ones(4)[::2], "b": number(3, 2, 2)}, {"name": "w", "source": {"sha256": "00"}})
     assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
-    assert load_file(path)["b"].tolist() == [[3, 3], [3, 3]]
+    assert load_file(path)["b"].tolist() == [[3, 3], [3, 3]] and path.stat().st_mode & 0o777 == 0o644
     with safe_open(path, framework="pt") as stream:
         assert '"sha256": "00"' in stream.metadata()["weakseg"]
     with pytest.raises(TypeError):

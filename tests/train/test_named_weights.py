@@ -7,19 +7,26 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
 import yaml
+from fabricate import make_study
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from train.runs import STRONG, ready, trained
 from weakseg import cli, decides
-from weakseg.config import Network, load_sheet, load_study, load_weights
+from weakseg.config import Network, TrunkName, load_sheet, load_study, load_weights
 from weakseg.data.initial_weights import find_weights, weights_path
 from weakseg.data.transfer import Patience, cache_folder
 from weakseg.errors import WeaksegError
 from weakseg.model import build_model, load_model, save_model
+from weakseg.model.weight_files import _LAYOUTS
+from weakseg.report.notes import network_text
+from weakseg.report.provenance import _weights
 from weakseg.train.named_weights import make_weights
 
 QUICK = Patience(attempts=2, wait_s=0.01, timeout_s=(2.0, 0.5))
@@ -281,11 +288,6 @@ def test_a_trained_model_needs_no_sheet(folder: Path, published) -> None:
 
 
 def test_the_sheet_of_the_project_is_valid(project_root: Path) -> None:
-    from typing import get_args
-
-    from weakseg.config import TrunkName
-    from weakseg.model.weight_files import _LAYOUTS
-
     known = load_weights(project_root / "config")
     assert {
         "vgg16-caffe", "vgg16-reducedfc", "vgg16-torchvision", "vgg16-features", "mobilenet_v2-torchvision",
@@ -307,3 +309,29 @@ def test_the_sheet_of_the_project_is_valid(project_root: Path) -> None:
     assert load_study("voc", project_root / "config").network.weights.name == "vgg16-caffe"
     assert load_study("voc-subset", project_root / "config").network.weights.name == "efficientnet_lite0"
     assert load_study("demo", project_root / "config").network.weights.name is None
+
+
+def test_a_run_starts_from_named_weights_and_its_report_names_them(folder: Path, published, voc: Path) -> None:
+    path, address = published
+    write_sheet(folder, file_row(path, address))
+    weights = load_weights(folder)["small"].of_study("small").model_dump()
+    network = {"trunk": "tiny", "head_channels": 8, "crop_px": 33, "skip_classifier": True, "weights": weights}
+    study = make_study(voc, network={**network, "freeze_trunk": True})
+    with pytest.raises(WeaksegError, match="run `weakseg weights small`"):
+        ready(study, folder / "results", [STRONG])
+    made = make_weights("small", folder, patience=QUICK)
+    paths = ready(study, folder / "results", [STRONG])
+    ended = trained(study, STRONG, paths)
+    original = torch.load(path, weights_only=True)
+    assert all(torch.equal(ended[f"trunk.{key}"], value) for key, value in original.items())
+    noted = json.loads(paths.run(STRONG.id, 0).config.read_text())
+    assert noted["weights_sha256"] == sha256(made) and noted["network"]["weights"]["checksum"] == weights["checksum"]
+    results = SimpleNamespace(study=study, config_dir=folder)
+    assert "initial weights small" in network_text(results)
+    assert _weights(results) == {
+        "name": "small", "checksum": weights["checksum"], "licence": "free", "citation": "nobody",
+    }  # fmt: skip
+    by_path = make_study(voc, network={**network, "weights": {"path": "{data_root}/a/b.safetensors"}})
+    results = SimpleNamespace(study=by_path, config_dir=folder / "nowhere")
+    assert "initial weights b.safetensors" in network_text(results)
+    assert _weights(results) == {"file": "b.safetensors", "sha256": None}

@@ -84,6 +84,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], facts: Mapping[
     with atomic_path(path) as temporary:
         tensors = {key: value.contiguous() for key, value in state.items()}
         save_file(tensors, temporary, metadata={"weakseg": json.dumps(dict(facts), sort_keys=True)})
+        temporary.chmod(0o644)  # safetensors leaves it to its owner, and a cache may be a group's
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
