@@ -276,7 +276,7 @@ def score(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.evaluate.score import score_run
 
     call.set_threads()
-    score_run(experiment, seed, call.paths)
+    score_run(experiment, seed, call.paths, test_px=call.study.network.test_px)
 
 
 @command("Search the CRF's parameters on the held-out images.")

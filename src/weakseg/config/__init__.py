@@ -4,7 +4,7 @@ Defaults are written once, in these models. The JSON schemas under `workflow/sch
 (`weakseg schemas`), and a test fails when they drift.
 """
 
-from weakseg.config.crf import Boxes, CrfGrid, CrfSearch
+from weakseg.config.crf import Boxes, CrfDistances, CrfGrid, CrfSearch
 from weakseg.config.dataset import Dataset, Lists, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing
@@ -25,6 +25,7 @@ __all__ = [
     "DATA_ROOT_VARIABLE",
     "EVERY",
     "Boxes",
+    "CrfDistances",
     "CrfGrid",
     "CrfSearch",
     "Dataset",
