@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fabricate import make_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from weakseg.config import (
     CrfSearch,
     Dataset,
     Experiment,
+    Network,
     Sampling,
     Solver,
     Study,
@@ -30,6 +32,7 @@ from weakseg.config import (
 )
 from weakseg.errors import WeaksegError
 from weakseg.labels import COCO, VOC, voc_palette
+from weakseg.train.setup import images_of_batch
 
 EXPERIMENTS = """
 lists: {pixel_labelled: 10, training: 20, evaluation: 8, held_out: 2}
@@ -457,7 +460,7 @@ def test_the_full_study_follows_the_paper_s_protocol(project_root: Path) -> None
     assert study.sampling == Sampling() and study.sampling.repeat_factor_threshold == 0
     assert not study.sampling.valid_cells_only and study.counts == "paper"
     assert (study.methods, study.crf.coarse) == (Study.model_validate(a_study()).methods, CrfSearch().coarse)
-    assert study.solver == Solver() and not study.solver_for and not study.methods_for
+    assert study.solver == Solver(batch_for_fov={"small": 20}) and not study.solver_for and not study.methods_for
 
 
 def test_every_field_says_what_it_is() -> None:
@@ -487,3 +490,51 @@ def test_paths_are_resolved_by_argument_then_by_environment(monkeypatch: pytest.
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_hash_is_equal_for_equal_configurations_only(first: int, second: int) -> None:
     assert (config_hash(Solver(iterations=first)) == config_hash(Solver(iterations=second))) == (first == second)
+
+
+def test_the_batch_of_a_field_of_view_stands_before_that_of_all_and_behind_an_experiment_s() -> None:
+    def batch(fov: str, **sections) -> int:
+        study = Study.model_validate({**a_study(), **sections})
+        solver = study.solver_of(make_experiment("semi", strong=1464, weak=9118, method="em_fixed", fov=fov))
+        assert solver.batch_for_fov == {}
+        return solver.batch
+
+    solver = {"batch": 30, "batch_for_fov": {"small": 20}}
+    assert (batch("small", solver=solver), batch("large", solver=solver)) == (20, 30)
+    assert batch("small", solver={"batch": 12}) == 12
+    for key in ("semi", "weak"):
+        changed = {key: {"batch": 8}}
+        expected = 8 if key == "semi" else 20
+        assert batch("small", solver=solver, solver_for=changed) == expected
+    assert batch("small", solver=solver, solver_for={"semi": {"batch_for_fov": {"small": 6}}}) == 6
+    assert batch("small", solver=solver, solver_for={"semi": {"batch": 8}, "other": {"batch": 9}}) == 8
+
+
+def test_the_study_voc_follows_the_release() -> None:
+    """Batch 20 in the release for the small field of view, 30 for the large one; halves where two streams draw."""
+    study = load_study("voc")
+    halves = {row.id: images_of_batch(row, study.solver_of(row).batch) for row in load_sheet().experiments}
+    fov = {row.id: row.fov for row in load_sheet().experiments}
+    for name, counts in halves.items():
+        assert counts == [sum(counts) // len(counts)] * len(counts)
+        assert sum(counts) == {"small": 20, "large": 30}[fov[name]]
+    assert halves["em_fixed_semi_1464_9118"] == [15, 15] and halves["em_adapt_weak"] == [20]
+    assert (study.network.test_px, study.network.crop_px, study.network.fresh_start) == (513, 321, "measured")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"test_px": 512}, "network.test_px 512 is not a multiple of output_stride 8 plus 1"),
+        ({"test_px": 513, "freeze_trunk": True}, "cannot be used with network.freeze_trunk"),
+    ],
+)
+def test_sizes_of_tests_that_cannot_be_used_are_named(fields, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        Study.model_validate({**a_study(), "network": {"trunk": "tiny", **fields}})
+
+
+def test_the_start_of_fresh_layers_goes_by_the_trunk() -> None:
+    starts = {trunk: Network(trunk=trunk).fresh_start for trunk in ("vgg16", "squeezenet1_1", "mobilenet_v2", "tiny")}
+    assert starts == {"vgg16": "measured", "squeezenet1_1": "measured", "mobilenet_v2": "he", "tiny": "he"}
+    assert Network(trunk="vgg16", fresh_start="he").fresh_start == "he"

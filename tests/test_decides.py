@@ -190,6 +190,13 @@ CHANGES = {
     "photos": {"compute": {"photos": "host"}},
     "crf's device": {"compute": {"crf": "device"}},
     "precision of the reference": {"compute": {"precision": "fp32"}},
+    "start": {"network": {"trunk": "tiny", "crop_px": 33, "fresh_start": "measured"}},
+    "test_px": {"network": {"trunk": "tiny", "crop_px": 33, "test_px": 65}},
+    "batch of the other field of view": {"solver": {"batch_for_fov": {"small": 7}}},
+    "batch of its field of view": {"solver": {"batch_for_fov": {"large": 7}}},
+    "same batch": {"solver": {"batch": 7, "batch_for_fov": {"large": 30}}},
+    "finer grids": {"crf": {"finer": [{"w": 1}]}},
+    "finer grids of boxes": {"boxes": {"quality_images": 5, "search": {"finer": [{"w": 1}]}}},
 }
 DECIDED = {
     "em_fixed": {"semi"},
@@ -209,6 +216,13 @@ DECIDED = {
     "photos": set(),
     "crf's device": {"crf"},
     "precision of the reference": set(),
+    "start": {"semi", "box_em"},
+    "test_px": {"scores"},
+    "batch of the other field of view": set(),
+    "batch of its field of view": {"semi", "box_em"},
+    "same batch": set(),
+    "finer grids": {"crf"},
+    "finer grids of boxes": {"seg"},
 }
 """Which results each change makes stale."""
 
@@ -225,6 +239,7 @@ def test_a_change_makes_stale_what_it_decides_and_nothing_else(tmp_path, name):
             "seg": decides.bbox_seg_search(study),
             "quality": decides.label_quality(study),
             "crf": decides.crf_search(study),
+            "scores": decides.scoring(study),
             "scenes": decides.scenes(study),
         }
 
@@ -276,13 +291,6 @@ def test_weights_are_known_by_their_content(root: Path) -> None:
 def test_fields_that_came_later_are_no_part_of_runs_that_are_what_they_were(name):
     study = load_study(name)
     for row in load_sheet().experiments:
-        assert "fresh_start" not in decides.training(study, row, PAPER)["network"]
-
-
-def test_another_start_is_another_run(root):
-    def network(**changes):
-        study = make_study(root, network={"trunk": "tiny", "crop_px": 33, **changes})
-        return decides.training(study, SEMI, PAPER)["network"]
-
-    assert network() == network(fresh_start="he") != network(fresh_start="measured")
-    assert decides.training(load_study("voc"), SEMI, PAPER)["network"]["fresh_start"] == "measured"
+        decided = decides.training(study, row, PAPER)
+        assert {"fresh_start", "test_px"}.isdisjoint(decided["network"]) and "batch_for_fov" not in decided["solver"]
+    assert "finer" not in decides.crf_search(study) and "finer" not in decides.bbox_seg_search(study)["search"]

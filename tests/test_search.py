@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from weakseg.config import CrfGrid, CrfSearch
+from weakseg.config import CrfDistances, CrfGrid, CrfSearch, load_study
 from weakseg.crf import CRFParams
-from weakseg.search import best_of, finer_points, grid_points, in_blocks, staged_search
+from weakseg.search import MOST_STEPS, best_of, finer_points, grid_points, in_blocks, staged_search
 
 
 class Search:
@@ -97,3 +97,70 @@ def test_finer_grid_halves_the_distances_and_stays_positive():
 def test_blocks_hold_every_point_once():
     assert [list(block) for block in in_blocks(range(5), 2)] == [[0, 1], [2, 3], [4]]
     assert list(in_blocks([], 3)) == []
+
+
+def surface(best: tuple[float, float, float]):
+    """An IOU that falls from `best` in every direction, least in sigma_xy, as that of a CRF does."""
+    w, xy, rgb = best
+    return lambda p: -((p.w - w) ** 2) / 4 - ((p.sigma_xy - xy) / 20) ** 2 - (p.sigma_rgb - rgb) ** 2
+
+
+def search_for(search: CrfSearch, best: tuple[float, float, float], kept: Path):
+    value, asked = surface(best), []
+
+    def evaluate(points, stage):
+        asked.extend(points)
+        yield {point: {"iou": value(point)} for point in points}
+
+    tried = staged_search(
+        grid_points(search.coarse, search),
+        lambda found, level: finer_points(search.coarse, found, search, level),
+        evaluate,
+        rounds=search.rounds,
+        walks=bool(search.finer),
+        criterion="iou",
+        name=repr,
+        kept=kept,
+    )
+    assert len(asked) == len(set(asked)) == len(tried)
+    found = best_of(tried, "iou").point
+    return (found.w, found.sigma_xy, found.sigma_rgb), len(tried)
+
+
+RELEASED = [(4, 121, 5), (5, 50, 3), (3, 95, 3), (5, 67, 3), (4, 83, 5), (4, 59, 5), (35, 61, 10)]
+"""Best values that the release and ports of it name."""
+
+
+@pytest.mark.parametrize("best", RELEASED)
+def test_the_search_of_voc_reaches_the_released_values(best, tmp_path):
+    found, tried = search_for(load_study("voc").crf, best, tmp_path / "kept.json")
+    assert found == best and tried < 96 + 200
+
+
+def test_grids_that_stay_cannot_reach_the_values_of_large_fov(tmp_path):
+    found, tried = search_for(CrfSearch(), (4, 121, 5), tmp_path / "kept.json")
+    assert found != (4, 121, 5) and found[1] == 105 and tried < 96 + 27
+
+
+def test_a_grid_that_gets_better_without_end_stops(tmp_path):
+    blocks = []
+
+    def evaluate(points, stage):
+        blocks.append(points)
+        yield {point: {"gain": point} for point in points}
+
+    tried = staged_search(
+        [0], lambda best, level: [best - 1, best, best + 1], evaluate,
+        rounds=2, walks=True, criterion="gain", name=str, kept=tmp_path / "kept.json",
+    )  # fmt: skip
+    assert best_of(tried, "gain").point == 2 * MOST_STEPS and len(blocks) == 1 + 2 * MOST_STEPS
+
+
+def test_finer_distances_are_those_given_and_0_leaves_a_parameter():
+    distances = CrfDistances(w=1, sigma_xy=3)
+    search = CrfSearch(refine_rounds=0, finer=(distances, CrfDistances(sigma_rgb=0.5)))
+    points = finer_points(search.coarse, CRFParams(1, 60, 3), search, 1)
+    assert {(p.w, p.sigma_xy, p.sigma_rgb) for p in points} == {(w, xy, 3) for w in (1, 2) for xy in (57, 60, 63)}
+    points = finer_points(search.coarse, CRFParams(1, 60, 3), search, 2)
+    assert [(p.w, p.sigma_xy, p.sigma_rgb) for p in points] == [(1, 60, 2.5), (1, 60, 3), (1, 60, 3.5)]
+    assert search.rounds == 2

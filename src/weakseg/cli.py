@@ -320,7 +320,7 @@ def score(call: Call, experiment: "Experiment", seed: int, batch: int | None) ->
     from weakseg.evaluate.score import score_run
 
     call.set_threads()
-    score_run(experiment, seed, call.paths, batch=batch)
+    score_run(experiment, seed, call.paths, batch=batch, test_px=call.study.network.test_px)
 
 
 @command("Search the CRF's parameters on the held-out images.")

@@ -21,7 +21,15 @@ from weakseg.paths import StudyPaths
 UNREAD_OF_SOLVER = {"step": {"poly_power"}, "poly": {"step_iterations", "step_factor"}}
 """Fields that a schedule does not read."""
 
-ADDED = {"network": {"fresh_start": "he"}, "compute": {"precision": "fp32", "crf": "cores"}}
+UNREAD_OF_NETWORK = {"test_px": True}
+"""Fields that only the scoring of whole photos reads."""
+
+ADDED: dict[str, dict[str, Any]] = {
+    "network": {"fresh_start": "he"},
+    "solver": {"batch_for_fov": {}},
+    "crf": {"finer": []},
+    "compute": {"precision": "fp32", "crf": "cores"},
+}
 """Fields that came after results had been made, by section, each with the value at which a run is what it was before.
 
 At that value a field is left out of what decides, so that earlier results stay valid; at any other it decides.
@@ -119,7 +127,10 @@ def features(study: Study) -> Any:
 
 def bbox_seg_search(study: Study) -> Any:
     """The search for Bbox-Seg's parameters."""
-    return study.boxes and study.boxes.model_dump(mode="json", exclude={"quality_images"})
+    if study.boxes is None:
+        return None
+    fields = study.boxes.model_dump(mode="json", exclude={"quality_images"})
+    return {**fields, "search": _without_additions("crf", fields["search"])}
 
 
 def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[str, Any]:
@@ -139,11 +150,13 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
         }
         for stream in experiment.streams
     ]
+    network = study.network.model_dump(mode="json", exclude={**NOT_OF_WEIGHTS, **UNREAD_OF_NETWORK})
+    unread = {"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}
     padding_matters = any(stream.how.estep or stream.how.loss for stream in experiment.streams)
     return {
-        "network": _without_additions("network", study.network.model_dump(mode="json", exclude=NOT_OF_WEIGHTS)),
+        "network": _without_additions("network", network),
         "fov": experiment.fov,
-        "solver": solver.model_dump(mode="json", exclude={"checkpoint_iterations", *UNREAD_OF_SOLVER[solver.schedule]}),
+        "solver": _without_additions("solver", solver.model_dump(mode="json", exclude=unread)),
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),
         "counts": [paper.pixel_labelled, paper.training] if study.counts == "paper" else study.counts,
         "streams": streams,
@@ -170,7 +183,12 @@ def label_quality(study: Study) -> Any:
     return [count, study.network.image_scale, study.network.output_stride]
 
 
+def scoring(study: Study) -> Any:
+    """The scoring of whole photos, beside the trained network: to what size they are padded."""
+    return study.network.test_px
+
+
 def crf_search(study: Study) -> Any:
     """The search for the CRF's parameters, and what it runs on where those are not the cores."""
     device = _without_additions("compute", study.compute.model_dump(mode="json", include={"crf"}))
-    return {**study.crf.model_dump(mode="json"), **device}
+    return {**_without_additions("crf", study.crf.model_dump(mode="json")), **device}

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from weakseg.config import CrfGrid, CrfSearch
+from weakseg.config import CrfDistances, CrfGrid, CrfSearch
 from weakseg.crf import CRFParams
 from weakseg.files import atomic_write_json
 
 Point = TypeVar("Point")
+
+MOST_STEPS = 20
+"""How often a finer grid may move on: a search that gets better without end stops somewhere."""
 
 Figures = dict[str, float]
 """What a point of a grid achieved, by name."""
@@ -38,6 +41,7 @@ def staged_search(
     evaluate: Callable[[Sequence[Point], str], Iterable[dict[Point, Figures]]],
     *,
     rounds: int,
+    walks: bool = False,
     criterion: str,
     name: Callable[[Point], str],
     kept: Path,
@@ -49,6 +53,7 @@ def staged_search(
         finer: (best point so far, round from 1) -> points of the next grid.
         evaluate: (points, stage) -> figures of some of them at a time.
         rounds: finer grids.
+        walks: whether a finer grid is laid again around its best until that is the middle, `MOST_STEPS` times at most.
         criterion: the figure that decides; of equal ones the first tried wins.
         name: a name for each point, for the kept file.
         kept: JSON file with the figures so far, so that finished parts survive a kill; the caller names it after all
@@ -71,7 +76,11 @@ def staged_search(
 
     run(coarse, "coarse")
     for level in range(1, rounds + 1):
-        run(finer(best_of(tried, criterion).point, level), "fine")
+        for _ in range(MOST_STEPS if walks else 1):
+            middle = best_of(tried, criterion).point
+            run(finer(middle, level), "fine")
+            if best_of(tried, criterion).point == middle:
+                break
     return tried
 
 
@@ -89,22 +98,30 @@ def grid_points(grid: CrfGrid, search: CrfSearch) -> list[CRFParams]:
 
 
 def finer_points(grid: CrfGrid, best: CRFParams, search: CrfSearch, level: int) -> list[CRFParams]:
-    """A grid of three values a parameter around the best: its own and those a fraction of the coarse distance away.
+    """A grid of three values a parameter around the best: its own and those at a distance.
 
-    The fraction is 1/2 in round 1, 1/4 in round 2 and so on; a parameter that the coarse grid does not vary stays;
-    values that are not positive are left out.
+    The distances of round 1, 2, ... are those that `search.finer` lists. Where it lists none, they are 1/2, 1/4, ... of
+    the coarse grid's, and a parameter that the coarse grid does not vary stays. Values that are not positive are left
+    out.
     """
 
-    def around(value: float, coarse: tuple[float, ...]) -> list[float]:
-        if len(coarse) < 2:
-            return [value]
-        distance = min(b - a for a, b in itertools.pairwise(sorted(set(coarse)))) / 2**level
-        return [v for v in (value - distance, value, value + distance) if v > 0]
+    def halved(coarse: tuple[float, ...]) -> float:
+        return min((b - a for a, b in itertools.pairwise(sorted(set(coarse)))), default=0.0) / 2**level
 
+    def around(value: float, distance: float) -> list[float]:
+        return [v for v in (value - distance, value, value + distance) if v > 0] if distance else [value]
+
+    distances = (
+        search.finer[level - 1]
+        if search.finer
+        else CrfDistances(w=halved(grid.w), sigma_xy=halved(grid.sigma_xy), sigma_rgb=halved(grid.sigma_rgb))
+    )
     return [
         CRFParams(w, xy, rgb, search.w_pos, search.sigma_pos)
         for w, xy, rgb in itertools.product(
-            around(best.w, grid.w), around(best.sigma_xy, grid.sigma_xy), around(best.sigma_rgb, grid.sigma_rgb)
+            around(best.w, distances.w),
+            around(best.sigma_xy, distances.sigma_xy),
+            around(best.sigma_rgb, distances.sigma_rgb),
         )
     ]
 

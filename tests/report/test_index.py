@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 from weakseg.report import reference
 from weakseg.report.index import index_html, write_index
-from weakseg.report.notes import about, comparison, differences
+from weakseg.report.notes import about, comparison, differences, differences_of_runs
 from weakseg.report.pages import Page, read_pages
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.reference import collect_reference
@@ -206,3 +207,13 @@ def test_pages_that_are_too_large_are_refused(reported, tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "LARGEST_PAGE", 1000)
     with pytest.raises(WeaksegError, match=r"index.html: [\d,]+ bytes, and a page that is kept may have 1,000"):
         collect_reference(reported.study, reported.paths, reported.config_dir, tmp_path / "reference")
+
+
+def test_runs_that_break_the_paper_s_protocol_say_so(changed):
+    assert differences_of_runs(changed) == []
+    config = changed.paths.run("strong_1464", 0).config
+    facts = json.loads(config.read_text())
+    config.write_text(json.dumps({**facts, "start": {"layers": ["fc6"], "factors": {}, "breaks_protocol": True}}))
+    (said,) = differences_of_runs(changed)
+    assert said.startswith(f"fc6 and fc7 started fresh in 1 of {len(changed.runs())} runs and learnt at 1 times")
+    assert said in unescape(index_html(changed, {}))

@@ -21,6 +21,7 @@ rule score:
     params:
         attempt=last_attempt(LOGS / "score" / "{experiment}_seed{seed}.log"),
         options=run_options,
+        decides=decided_by(decides.scoring),
     message:
         "{wildcards.study}: scores of {wildcards.experiment}, seed {wildcards.seed}"
     shell:

@@ -5,7 +5,7 @@ Defaults are written once, in these models. The JSON schemas under `workflow/sch
 """
 
 from weakseg.config.compute import Compute, Precision
-from weakseg.config.crf import Boxes, CrfGrid, CrfSearch
+from weakseg.config.crf import Boxes, CrfDistances, CrfGrid, CrfSearch
 from weakseg.config.dataset import Dataset, Lists, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
@@ -28,6 +28,7 @@ __all__ = [
     "EVERY",
     "Boxes",
     "Compute",
+    "CrfDistances",
     "CrfGrid",
     "CrfSearch",
     "Dataset",

@@ -17,15 +17,35 @@ class CrfGrid(Strict):
     )
 
 
+class CrfDistances(Strict):
+    """Distances of a finer grid from the best so far; 0 leaves a parameter as it is."""
+
+    w: float = Field(0.0, ge=0, description="Distance in the weight of the bilateral kernel.")
+    sigma_xy: float = Field(0.0, ge=0, description="Distance in the bilateral position sigma, pixels.")
+    sigma_rgb: float = Field(0.0, ge=0, description="Distance in the bilateral colour sigma, of 0..255.")
+
+
 class CrfSearch(Strict):
     """The search for the CRF's parameters on the held-out images (Chen et al. 2015, section 4)."""
 
     coarse: CrfGrid = Field(default_factory=lambda: CrfGrid(), description="First grid; the default is the paper's.")
-    refine_rounds: int = Field(1, ge=0, description="Finer grids around the best, halving the distances.")
+    refine_rounds: int = Field(
+        1, ge=0, description="Finer grids around the best, halving the distances; they stay where they are."
+    )
+    finer: tuple[CrfDistances, ...] = Field(
+        (),
+        description="Finer grids by their distances, in place of `refine_rounds`: each moves on while its best lies "
+        "beside its middle, and so can leave the coarse grid. The first text of the paper does not print its own.",
+    )
     w_pos: float = Field(3.0, ge=0, description="Weight of the position kernel, fixed.")
     sigma_pos: float = Field(3.0, gt=0, description="Sigma of the position kernel in pixels, fixed.")
     iterations: int = Field(10, ge=1, description="Mean-field iterations.")
     images: int | None = Field(None, ge=1, description="Use the first so many held-out images; null: all.")
+
+    @property
+    def rounds(self) -> int:
+        """How many finer grids there are."""
+        return len(self.finer) or self.refine_rounds
 
 
 class Boxes(Strict):

@@ -118,6 +118,12 @@ class Network(Strict):
     )
     image_scale: float = Field(1.0, gt=0, le=2, description="Factor on the photo's sides before the network.")
     crop_px: int = Field(321, ge=33, description="Side of a training crop in network pixels; stride*k+1.")
+    test_px: int | None = Field(
+        None,
+        ge=33,
+        description="Side to which whole photos are padded for scoring, bottom and right with the mean pixel: "
+        "stride*k+1, in the paper 513. Longer sides, and all where it is null, are padded to the next stride*k+1.",
+    )
     dropout: float = Field(0.5, ge=0, lt=1, description="Elementwise dropout after fc6 and fc7.")
 
     @model_validator(mode="after")
@@ -125,5 +131,14 @@ class Network(Strict):
         if (self.crop_px - 1) % self.output_stride:
             raise ValueError(
                 f"network.crop_px {self.crop_px} is not a multiple of output_stride {self.output_stride} plus 1"
+            )
+        if self.test_px is not None and (self.test_px - 1) % self.output_stride:
+            raise ValueError(
+                f"network.test_px {self.test_px} is not a multiple of output_stride {self.output_stride} plus 1"
+            )
+        if self.test_px is not None and self.freeze_trunk:
+            raise ValueError(
+                "network.test_px cannot be used with network.freeze_trunk, as the maps of a frozen trunk are those of "
+                "photos at their own size; leave it out"
             )
         return self

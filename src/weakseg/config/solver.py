@@ -1,9 +1,10 @@
 """The solver, and how training images are drawn."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from weakseg.config.network import FieldOfView
 from weakseg.strict import Strict
 
 
@@ -12,6 +13,11 @@ class Solver(Strict):
 
     iterations: int = Field(6000, ge=1, description="Iterations (mini-batches).")
     batch: int = Field(30, ge=1, description="Images a mini-batch; streams have their share of it.")
+    batch_for_fov: dict[FieldOfView, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="Images a mini-batch by field of view of the head, in place of `batch`; the release has 20 for the "
+        "small one and 30 for the large one.",
+    )
     lr: float = Field(0.001, gt=0, description="Base learning rate.")
     bias_lr_multiplier: float = Field(2.0, ge=0, description="Learning rate of biases relative to weights.")
     head_lr_multiplier: float = Field(

@@ -97,10 +97,18 @@ class Study(Strict):
     report: Report = Field(default_factory=lambda: Report())
 
     def solver_of(self, experiment: Experiment) -> Solver:
-        """The solver with the study's changes for this experiment's kind, then for its id."""
+        """The solver with the study's changes for this experiment's kind, then for its id.
+
+        `batch` is that of the experiment's field of view, where `batch_for_fov` names one and no later change names
+        `batch`; `batch_for_fov` itself is empty.
+        """
         fields = self.solver.model_dump()
         for key in (experiment.kind, experiment.id):
-            fields.update(self.solver_for.get(key, {}))
+            changes = self.solver_for.get(key, {})
+            if "batch" in changes:
+                fields["batch_for_fov"] = {}
+            fields.update(changes)
+        fields["batch"] = fields.pop("batch_for_fov").get(experiment.fov, fields["batch"])
         return Solver.model_validate(fields)
 
     def constants_of(self, experiment: Experiment, method: str) -> Strict:

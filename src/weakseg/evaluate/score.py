@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from weakseg.config import Experiment, Network
+from weakseg.config import Experiment, Network, Preprocessing
 from weakseg.data.contents import check_unchanged, read_contents
 from weakseg.data.dataset import DataSet, open_data
 from weakseg.data.features import FeatureCache
-from weakseg.data.transforms import padded_size, scaled_size
 from weakseg.devices import choose_device, describe_device, set_precision, short_name, to_device
 from weakseg.errors import WeaksegError
 from weakseg.evaluate.score_store import write_scores
 from weakseg.model import load_model
-from weakseg.model.inputs import network_input
+from weakseg.model.inputs import network_input, own_cells, padded_sides
 from weakseg.paths import StudyPaths
 
 GPU_BATCH = 8
@@ -25,7 +24,9 @@ GPU_BATCH = 8
 
 
 @torch.no_grad()
-def score_run(experiment: Experiment, seed: int, paths: StudyPaths, *, batch: int | None = None) -> None:
+def score_run(
+    experiment: Experiment, seed: int, paths: StudyPaths, *, batch: int | None = None, test_px: int | None = None
+) -> None:
     """Score every evaluation photo with a trained run, whole and without dropout, into the run's score store.
 
     Scores are of single precision, whatever the training's. With a frozen trunk the cached maps go through the head
@@ -35,13 +36,14 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths, *, batch: in
         experiment, seed, paths: the run.
         batch: photos that are scored together, all of one padded size; None: `GPU_BATCH` on a GPU, 1 on a CPU. Scores
             are the same up to rounding.
+        test_px: what `network.test_px` says now, which may be other than at the training.
 
     Raises:
         WeaksegError: the run's network or data are missing, or were changed.
     """
     run = paths.run(experiment.id, seed)
     model, facts = load_model(run.model)
-    network: Network = facts["network"]
+    network: Network = facts["network"].model_copy(update={"test_px": test_px})
     data, contents = open_data(paths.manifest), read_contents(paths.contents)
     ids = data.ids("evaluation")
     check_unchanged(data, contents, ids, ["photo"])
@@ -54,14 +56,15 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths, *, batch: in
     if device.type == "cuda":
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scorer: Callable[[Tensor], Tensor] = model
-    read = _photo_reader(data, facts)
     if network.freeze_trunk:
         cache = FeatureCache(paths.features("evaluation"))
         cache.check(network, facts["weights_sha256"], contents.digest(ids, "photo"))
         sizes = {image_id: cache.size(image_id) for image_id in ids}
+        network = network.model_copy(update={"test_px": None})  # maps are those of photos of their own size
         scorer, read = model.head, lambda image_id: cache.maps(image_id)[None]
     else:
         sizes = {image_id: data.size(image_id) for image_id in ids}
+        read = _photo_reader(data, network, facts["preprocessing"])
     groups = batches_of_equal_size(ids, sizes, network, batch)
 
     found: dict[str, np.ndarray] = {}
@@ -69,7 +72,9 @@ def score_run(experiment: Experiment, seed: int, paths: StudyPaths, *, batch: in
     for group, inputs in zip(groups, _read_ahead(read, groups, ahead=device.type == "cuda"), strict=True):
         # Halves are what the store holds; they are half as long to bring back.
         scores = scorer(to_device(inputs, device)).half().cpu().numpy()
-        found.update(zip(group, scores, strict=True))
+        for image_id, values in zip(group, scores, strict=True):
+            rows, columns = own_cells(sizes[image_id], network)
+            found[image_id] = values[:, :rows, :columns]
         bar.update(len(group))
     bar.close()
     maps = ((image_id, sizes[image_id], found.pop(image_id)) for image_id in ids)
@@ -84,14 +89,13 @@ def batches_of_equal_size(
     Args:
         ids: which.
         sizes: height and width of each photo in its own pixels.
-        network: its scale and stride say how photos are padded.
+        network: its scale, stride and test size say how photos are padded.
         batch: images a group.
     """
     groups: list[list[str]] = []
-    open_groups: dict[tuple[int, ...], list[str]] = {}
+    open_groups: dict[tuple[int, int], list[str]] = {}
     for image_id in ids:
-        seen = scaled_size(sizes[image_id], network.image_scale)
-        size = tuple(padded_size(side, network.output_stride) for side in seen)
+        size = padded_sides(sizes[image_id], network)
         group = open_groups.get(size)
         if group is None or len(group) == batch:
             group = open_groups[size] = []
@@ -100,11 +104,10 @@ def batches_of_equal_size(
     return groups
 
 
-def _photo_reader(data: DataSet, facts: dict[str, object]) -> Callable[[str], Tensor]:
-    network, preprocessing = facts["network"], facts["preprocessing"]
-
+def _photo_reader(data: DataSet, network: Network, preprocessing: Preprocessing) -> Callable[[str], Tensor]:
     def read(image_id: str) -> Tensor:
-        return network_input(data.image(image_id), network.image_scale, network.output_stride, preprocessing)  # type: ignore[attr-defined, arg-type]
+        image = data.image(image_id)
+        return network_input(image, network.image_scale, network.output_stride, preprocessing, network.test_px)
 
     return read
 

@@ -16,7 +16,7 @@ from weakseg.evaluate.upsampling import upsample_scores
 from weakseg.files import atomic_path
 from weakseg.labels import BACKGROUND, LabelSet
 from weakseg.model import load_model
-from weakseg.model.inputs import network_input
+from weakseg.model.inputs import whole_scores
 from weakseg.paths import RunPaths
 
 OVERLAY_WEIGHT = 0.6
@@ -55,9 +55,9 @@ def segment_images(
     for path, target in tqdm(list(targets.items()), desc="segment", unit="photo"):
         try:
             image = read_photo(path)
-            inputs = network_input(image, network.image_scale, network.output_stride, facts["preprocessing"])
+            cells = whole_scores(model, image, network, facts["preprocessing"]).numpy()
             size, scale = (image.shape[0], image.shape[1]), network.image_scale
-            scores = upsample_scores(model(inputs)[0].numpy(), size, stride=network.output_stride, image_scale=scale)
+            scores = upsample_scores(cells, size, stride=network.output_stride, image_scale=scale)
             if params is None:
                 labels = scores.argmax(0).astype(np.uint8)
             else:

@@ -12,7 +12,7 @@ from weakseg.paths import StudyPaths
 from weakseg.report import figures
 from weakseg.report.findings import check_findings
 from weakseg.report.html import html_findings, html_table, image_tag, render
-from weakseg.report.notes import conventions, differences, network_text
+from weakseg.report.notes import conventions, differences, differences_of_runs, network_text
 from weakseg.report.pages import Page, existing_pages
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.results import StudyResults, data_counts
@@ -37,7 +37,7 @@ def index_html(results: StudyResults, pages: Mapping[str, Page]) -> str:
         title=f"study {results.study.name}",
         study=results.study,
         study_facts=_facts(results),
-        differences=differences(results),
+        differences=differences(results) + differences_of_runs(results),
         tables=[_table(results, frames, name) for name in frames],
         pages=pages,
         conventions=conventions(results),

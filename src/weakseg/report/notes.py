@@ -1,5 +1,6 @@
 """What a reader must know before comparing a study's figures with the paper's, said from its configuration."""
 
+import json
 from html import escape
 
 import pandas as pd
@@ -66,8 +67,8 @@ def differences(results: StudyResults) -> list[str]:
         )
     grid = study.crf.coarse
     tried = len(grid.w) * len(grid.sigma_xy) * len(grid.sigma_rgb)
-    if paper.crf_search and (tried < paper.crf_search.size or study.crf.refine_rounds == 0):
-        finer = "no finer grid" if study.crf.refine_rounds == 0 else "finer grids"
+    if paper.crf_search and (tried < paper.crf_search.size or study.crf.rounds == 0):
+        finer = "no finer grid" if study.crf.rounds == 0 else "finer grids"
         found.append(
             f"The CRF's search tries {tried} parameter sets and {finer} around the best; the paper tries "
             f"{paper.crf_search.size}, then finer ones."
@@ -79,6 +80,26 @@ def differences(results: StudyResults) -> list[str]:
     elif min(len(study.seeds_of(row.id)) for row in results.experiments) == 1:
         found.append("Lines without a ± are single runs: their spread between seeds is not known here.")
     return found
+
+
+def differences_of_runs(results: StudyResults) -> list[str]:
+    """What sets the runs apart from the paper's by what each noted of itself, one sentence each.
+
+    Today: fc6 and fc7 of a VGG-16 that did not start from the original ones.
+    """
+    starts = [
+        json.loads(run.config.read_text(encoding="utf-8")).get("start", {})
+        for _, _, run in results.runs()
+        if run.config.is_file()
+    ]
+    broken = sum(bool(start.get("breaks_protocol")) for start in starts)
+    if not broken:
+        return []
+    rate = results.study.solver.head_lr_multiplier
+    return [
+        f"fc6 and fc7 started fresh in {broken} of {len(starts)} runs and learnt at {rate:g} times the base rate: the "
+        "initial weights do not hold VGG-16's own, from which the paper starts them."
+    ]
 
 
 def _tags_of_photos(results: StudyResults) -> str | None:
