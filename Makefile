@@ -85,6 +85,7 @@ lock: $(VENV)/.bootstrap
 	$(COMPILE) envs/requirements-dev.in -o envs/requirements-dev.txt
 	$(COMPILE) envs/requirements.in -c envs/requirements-dev.txt -o envs/requirements.txt
 	$(COMPILE) envs/bootstrap.in -c envs/requirements-dev.txt -o envs/bootstrap.txt
+	$(COMPILE) envs/slurm.in -c envs/requirements-dev.txt -o envs/slurm.txt
 
 clean:
 	rm -rf $(VENV) $(BUILD) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/weakseg.egg-info
