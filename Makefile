@@ -1,6 +1,7 @@
 # make reproduce   the demo study to results/demo/report/index.html   (make reproduce ARGS="--config study=...")
 # make test        all checks, the tiny study run for real, and the tests
 # make lint        only the checks of style, types and workflow        make lock   new versions of the requirements
+# make install     only .venv with the locked packages
 # make clean       remove what these commands made, results of studies excepted
 
 PYTHON ?= python3
@@ -22,10 +23,12 @@ ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo writable),writable)
 export XDG_CACHE_HOME := $(CURDIR)/$(BUILD)/cache
 endif
 
-.PHONY: reproduce test lint tiny unit lock clean
+.PHONY: install reproduce test lint tiny unit lock clean
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
+
+install: $(VENV)/.package
 
 reproduce: $(VENV)/.package
 	$(BIN)/snakemake $(ARGS)
@@ -87,6 +90,7 @@ lock: $(VENV)/.bootstrap
 	$(COMPILE) envs/requirements-dev.in -o envs/requirements-dev.txt
 	$(COMPILE) envs/requirements.in -c envs/requirements-dev.txt -o envs/requirements.txt
 	$(COMPILE) envs/bootstrap.in -c envs/requirements-dev.txt -o envs/bootstrap.txt
+	$(COMPILE) envs/slurm.in -c envs/requirements-dev.txt -o envs/slurm.txt
 
 clean:
 	rm -rf $(VENV) $(BUILD) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/weakseg.egg-info

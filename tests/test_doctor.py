@@ -149,6 +149,18 @@ def test_weights_of_another_content(tmp_path, project_root, capsys):
     assert called(*words, capsys=capsys)[0] == 0
 
 
+def test_weights_of_the_cache(tmp_path, project_root, capsys):
+    study = study_of(write_voc(tmp_path / "voc"), {"path": "{cache}/weights/trunk.safetensors"})
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    words = ("--study", path, "--config-dir", project_root / "config", "--results", tmp_path)
+    place = tmp_path / "cache/weights/trunk.safetensors"
+    assert f"fetched  initial weights: {place}" in called(*words, capsys=capsys)[1]
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert f"there    initial weights: {place}" in called(*words, capsys=capsys)[1]
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers HEAD requests by the first part of the path."""
 

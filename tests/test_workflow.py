@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 import yaml
 from planning import Done, snakemake
 
-from weakseg.config import load_sheet, load_study, load_weights
+from weakseg.config import Role, load_sheet, load_study, load_weights
+from weakseg.labels import VOC
 from weakseg.needs import outside_needs
 from weakseg.paths import StudyPaths
 
@@ -623,11 +626,14 @@ def test_a_finished_study_is_planned_without_what_it_was_made_of(
 ) -> None:
     """A study that was copied to another machine, say, whose pages are looked at there."""
     elsewhere = {"name": "d", "source": "path", "path": "{data_root}/gone"}
+    lists = {role: [] for role in get_args(Role)}
+    manifest = {"reader": "voc", "root": "/gone", "labels": VOC.to_json(), "counts": {}, "lists": lists}
     edit(STUDY_FILE, change_study(lambda s: s.update(dataset=elsewhere)))
-    assert finished.call("index", "--dry-run").returncode == 0
-    (finished.root / StudyPaths("tiny").manifest).rename(finished.root / "manifest.json")
-    done = finished.call("index", "--dry-run")
-    (finished.root / "manifest.json").rename(finished.root / StudyPaths("tiny").manifest)
+    edit(str(StudyPaths("tiny").manifest), lambda text: json.dumps(manifest))
+    done = finished.call("--dry-run")
+    assert done.returncode == 0, done.stdout
+    (finished.root / StudyPaths("tiny").manifest).unlink()
+    done = finished.call(str(StudyPaths("tiny").manifest), "--dry-run")
     assert done.returncode != 0 and "photos: path '{data_root}/gone' needs a data root" in done.stdout
 
 
@@ -652,7 +658,10 @@ paths = StudyPaths(load_study(words["--study"], words["--config-dir"]).name, Pat
 run = paths.run(words["--experiment"], int(words["--seed"]))
 with leased_gpu(0.02):
     begun = time.monotonic()
-    time.sleep(0.5)
+    Path(f"begun{os.getpid()}").touch()
+    while len(list(Path().glob("begun*"))) < int(os.environ["TOGETHER"]) and time.monotonic() < begun + 20:
+        time.sleep(0.02)
+    time.sleep(0.1)
     line = f"{begun} {time.monotonic()} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n"
 with open("stub.txt", "a") as told:
     told.write(line)
@@ -662,7 +671,7 @@ for path in (run.model, run.train_log, run.config):
 """
 
 
-@pytest.mark.parametrize(("gpus", "words", "together"), [(2, [], 2), (2, ["--resources", "gpu=1"], 1), (0, [], 4)])
+@pytest.mark.parametrize(("gpus", "words", "together"), [(2, [], 2), (2, ["--resources", "gpu=1"], 1), (0, [], 3)])
 def test_trainings_share_the_gpus_of_a_machine(
     copied: Project, tmp_path: Path, gpus: int, words: list[str], together: int
 ) -> None:
@@ -677,17 +686,122 @@ def test_trainings_share_the_gpus_of_a_machine(
     (commands / "nvidia-smi").chmod(0o755)
     unset = {"CUDA_VISIBLE_DEVICES", "LOCAL_RANK"}
     copied.environment = {name: value for name, value in copied.environment.items() if name not in unset}
-    copied.environment |= {"PATH": f"{commands}:{os.environ['PATH']}", "XDG_RUNTIME_DIR": str(tmp_path)}
-    models = [StudyPaths("tiny").run(*run).model for run in RUNS[:4]]
+    own = {"PATH": f"{commands}:{os.environ['PATH']}", "XDG_RUNTIME_DIR": str(tmp_path), "TOGETHER": str(together)}
+    copied.environment |= own
+    models = [StudyPaths("tiny").run(*run).model for run in RUNS[:3]]
     for model in models:
         (copied.root / model).unlink()
     done = copied.call(*map(str, models), "--cores", "8", *words)
     assert done.returncode == 0, done.stdout
     told = [line.split() for line in (copied.root / "stub.txt").read_text().splitlines()]
     spans = [(float(begun), float(ended), name) for begun, ended, name in told]
-    assert len(spans) == 4
+    assert len(spans) == 3
     at_once = [[other[2] for other in spans if other[0] <= begun < other[1]] for begun, _, _ in spans]
     assert max(map(len, at_once)) == together
     if gpus:
         assert all(len(set(names)) == len(names) for names in at_once)
     assert {name for *_, name in spans} == ({"GPU-0", "GPU-1"} if together == 2 else {"GPU-0"} if gpus else {"None"})
+
+
+GPU_RULES = {"features", "train", "estep_maps", "score"}
+
+
+@pytest.fixture
+def wordy(tmp_path: Path, project_root: Path) -> Project:
+    """A project whose dry runs tell of each job all that Snakemake knows, in place of its message."""
+    project = Project(tmp_path, project_root)
+    for path in (project.root / "workflow/rules").glob("*.smk"):
+        path.write_text(re.sub(r"^    message:\n.*\n", "", path.read_text(), flags=re.MULTILINE))
+    return project
+
+
+def asked(printed: str) -> dict[str, dict[str, str]]:
+    """Rule -> the resources that its jobs ask for, of a dry run; those of the last job."""
+    found = {}
+    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", printed, re.MULTILINE):
+        listed = re.search(r"^    resources: (.*)$", block, re.MULTILINE)
+        found[rule] = dict(part.split("=", 1) for part in listed[1].split(", ")) if listed else {}
+    return found
+
+
+def test_rules_ask_for_a_gpu_if_they_use_one_and_for_what_they_need(wordy: Project) -> None:
+    jobs = asked(wordy.snakemake("--dry-run", "--cores", "2", config=bring("voc-subset", wordy)))
+    demo = asked(wordy.snakemake("--dry-run", "--cores", "2", config=("study=demo",)))
+    assert {rule for rule, resources in (jobs | demo).items() if "gpu" in resources} == GPU_RULES
+    assert set(jobs | demo) >= RULES and all(jobs[rule]["gpu"] == "1" for rule in GPU_RULES)
+    assert all({"mem_mb", "runtime"} <= set(resources) for rule, resources in demo.items() if rule in RULES)
+    # VGG-16 whole with the paper's mini-batch, on a GPU and on a CPU.
+    whole = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=bring("voc", wordy)))
+    assert int(whole["train"]["mem_mb"]) > 8000 and int(whole["train"]["runtime"]) < 1000
+    slow = (*bring("voc", wordy), "allow_cpu=true")
+    slowly = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=slow))
+    assert int(slowly["train"]["runtime"]) > 287 * 60
+
+
+def test_what_needs_a_network_runs_where_snakemake_runs(wordy: Project) -> None:
+    """On a cluster; in a dry run every rule is a local one."""
+    with (wordy.root / "Snakefile").open("a", encoding="utf-8") as snakefile:
+        snakefile.write("\nprint('local:', sorted(workflow._localrules))\n")
+    for study, local in (("voc", ["data"]), ("voc-subset", [])):
+        assert f"local: {local}\n" in wordy.snakemake("--list-target-rules", config=(f"study={study}",))
+
+
+def test_partitions_stand_in_one_place(project_root: Path) -> None:
+    text = (project_root / "workflow/profiles/slurm/config.yaml").read_text(encoding="utf-8")
+    profile = yaml.safe_load(text)
+    assert set(profile["set-resources"]) == GPU_RULES
+    assert {row["slurm_partition"] for row in profile["set-resources"].values()} == {"gpu"}
+    assert len(re.findall(r"^ *slurm_partition:", text, re.MULTILINE)) == 2
+    assert profile["apptainer-args"] == "--nv"
+
+
+SBATCH = """#!/bin/sh
+printf '%s\\n' "$(echo "$@" | tr '\\n' ' ' | sed 's/--wrap.*//')" >> sbatch.txt
+echo $$
+"""
+
+
+@pytest.mark.skipif(find_spec("snakemake_executor_plugin_slurm") is None, reason="envs/slurm.txt is not installed")
+def test_slurm_gives_a_gpu_to_each_job_that_asks_and_to_no_other(copied: Project, tmp_path: Path) -> None:
+    """An `sbatch` that notes what it is asked for, and runs nothing."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("sbatch", "sacct", "squeue", "sinfo", "scontrol", "sshare", "sacctmgr", "scancel"):
+        (commands / name).write_text(SBATCH if name == "sbatch" else "#!/bin/sh\n", encoding="utf-8")
+        (commands / name).chmod(0o755)
+    files = StudyPaths("tiny")
+    wanted = {  # files that are made of what is there, so that their jobs wait for no other
+        "train": files.run("em_adapt_weak", 0).model,
+        "estep_maps": files.run("bbox_em_fixed_weak", 0).estep_maps,
+        "tune_crf": files.run("strong_1464", 0).crf,
+        "evaluate": files.run("strong_1464", 1).metrics,
+        "score": files.run("bbox_seg_semi", 0).scores,
+    }
+    for path in wanted.values():
+        (copied.root / path).unlink()
+    environment = copied.environment | {
+        "PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path),
+    }  # fmt: skip
+    words = ["--workflow-profile", "workflow/profiles/slurm", *map(str, wanted.values()), "--config", *TINY]
+    noted = copied.root / "sbatch.txt"
+    with subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *words], cwd=copied.root, env=environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+            if noted.exists() and noted.read_text().count("\n") >= len(wanted):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        printed = process.stdout.read() if process.stdout else ""
+    submitted = {}
+    for line in noted.read_text().splitlines() if noted.exists() else []:
+        rule = re.search(r"--comment \'?rule_(\w+?)(_wildcards|\'| )", line)
+        assert rule is not None, line
+        submitted[rule[1]] = line
+    assert set(submitted) == set(wanted), printed
+    for rule, line in submitted.items():
+        assert ("--gpus=1" in line) == (rule in GPU_RULES), line
+        assert (" -p gpu " in line) == (rule in GPU_RULES) and (" -p cpu " in line) == (rule not in GPU_RULES), line
+    assert "--mem 2500" in submitted["train"]

@@ -165,6 +165,9 @@ def _weights(study: Study, paths: StudyPaths, data_root: str | Path | None) -> l
     if weights is None or need is None:
         made = "random" if weights is None else "made by the study (pre-training)"
         return [Finding("note", WEIGHTS, made)]
+    cached = Path(need.place.replace("{cache}", str(cache_folder())))
+    if need.state == "fetched":
+        return [Finding("there" if cached.is_file() else "fetched", WEIGHTS, str(cached))]
     if need.state == "there" and weights.sha256 is not None and sha256_file(need.place) != weights.sha256:
         text = f"{need.place}: its SHA-256 is not the study's, {weights.sha256}; fetch the file again"
         return [Finding("missing", WEIGHTS, text)]

@@ -1,7 +1,5 @@
 """A photo as a network sees it, and its scores."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from PIL import Image
@@ -63,8 +61,8 @@ def whole_scores(
     return model(inputs.to(device))[0, :, :rows, :columns].cpu()
 
 
-def padded_sides(size: Sequence[int], network: Network) -> tuple[int, int]:
-    """Height and width of a photo of this height and width as `network_input` pads it, to `network.test_px` at least."""
+def padded_sides(size: tuple[int, ...], network: Network) -> tuple[int, int]:
+    """Height and width of a photo of this height and width as `network_input` pads it: to `test_px` at least."""
     height, width = (
         max(padded_size(side, network.output_stride), network.test_px or 0)
         for side in scaled_size(size, network.image_scale)
@@ -72,7 +70,7 @@ def padded_sides(size: Sequence[int], network: Network) -> tuple[int, int]:
     return height, width
 
 
-def own_cells(size: Sequence[int], network: Network) -> tuple[int, int]:
+def own_cells(size: tuple[int, ...], network: Network) -> tuple[int, int]:
     """Rows and columns of score cells of a photo of this height and width that is padded no further than it must be."""
     rows, columns = (
         (padded_size(side, network.output_stride) - 1) // network.output_stride + 1
