@@ -79,6 +79,7 @@ def test_biases_scale_with_their_weights():
 @torch.no_grad()
 def test_layers_from_a_file_stay_and_those_after_them_see_what_they_give():
     head, maps = head_of(), maps_of(5.0)
+    head.fc8.weight.mul_(20)
     before = {name: value.clone() for name, value in head.state_dict().items()}
     factors = scale_fresh_layers(head, maps, ["fc7", "fc8"])
     changed = {name.split(".")[0] for name, value in head.state_dict().items() if not torch.equal(value, before[name])}

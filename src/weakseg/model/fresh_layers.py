@@ -16,11 +16,20 @@ from weakseg.errors import WeaksegError
 from weakseg.model.heads import Head
 from weakseg.model.segmenter import Segmenter
 
-HIDDEN_NORM = 32.0
-"""Root mean square of a cell's length |h| after a fresh fc6 or fc7: an rms of 1 over LargeFOV's 1024 channels."""
+HIDDEN_NORM = 10.0
+"""Root mean square of a cell's length |h| after a fresh fc6 or fc7, whatever its channels.
+
+A step of fc8 moves the scores of a cell by its rate times |h|^2. At the paper's rates, .01 for fc8, a length of 32 (an
+rms of 1 over 1024 channels) overshoots: over 30 iterations the loss of a LargeFOV head rises to 5.6. At 10 and at 16
+it falls from the start.
+"""
 
 SCORE_RMS = 0.1
-"""Largest rms of a fresh classifier's scores: the first loss is then ln(L+1) to a few tenths at most."""
+"""Largest rms of a fresh classifier's scores, so that the first loss is ln(L+1) to a few tenths at most.
+
+It is what the release's Gaussian of .01 gives of cells of length `HIDDEN_NORM`, so that fc8 after a fresh fc7 stays
+nearly as it is.
+"""
 
 CROPS = 8
 """How many training crops a run measures its maps on."""
