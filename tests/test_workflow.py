@@ -696,6 +696,8 @@ def test_trainings_share_the_gpus_of_a_machine(
     told = [line.split() for line in (copied.root / "stub.txt").read_text().splitlines()]
     spans = [(float(begun), float(ended), name) for begun, ended, name in told]
     assert len(spans) == 3
+    provided = re.search(r"^Provided resources: gpu=Resource\(\"gpu\", (\d+)\)", done.stdout, re.MULTILINE)
+    assert (provided and int(provided[1])) == (together if gpus else None)
     at_once = [[other[2] for other in spans if other[0] <= begun < other[1]] for begun, _, _ in spans]
     assert max(map(len, at_once)) == together
     if gpus:

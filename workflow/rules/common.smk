@@ -137,7 +137,7 @@ def limit_gpu_jobs():
 
     Without a GPU they are limited by cores alone. A profile that runs jobs elsewhere says how many there.
     """
-    if workflow.is_main_process and workflow.global_resources.get("gpu") is None:
+    if workflow.is_main_process and "gpu" not in workflow.global_resources:
         if gpus := usable_gpus():
             workflow.register_resource("gpu", len(gpus))
 
