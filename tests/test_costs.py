@@ -73,7 +73,7 @@ def run_of(study: Study, name: str) -> Experiment:
     [
         # Memory of training, scoring and E-step maps (MB) and their time (minutes).
         ("voc", VOC, "em_fixed_weak_largefov", (11000, 6000, 6000), (300, 40, 40)),
-        ("voc", VOC, "em_fixed_weak", (16500, 6000, 6000), (640, 40, 40)),
+        ("voc", VOC, "em_fixed_weak", (12000, 6000, 6000), (440, 40, 40)),
         ("voc-subset", SUBSET, "em_fixed_weak", (4500, 3500, 5500), (50, 40, 40)),
         ("demo", DEMO, "strong_10582", (2500, 3500, 3500), (40, 40, 40)),
     ],

@@ -744,7 +744,7 @@ def test_what_needs_a_network_runs_where_snakemake_runs(wordy: Project) -> None:
     """On a cluster; in a dry run every rule is a local one."""
     with (wordy.root / "Snakefile").open("a", encoding="utf-8") as snakefile:
         snakefile.write("\nprint('local:', sorted(workflow._localrules))\n")
-    for study, local in (("voc", ["data"]), ("voc-subset", [])):
+    for study, local in (("voc", ["data", "weights"]), ("voc-subset", ["weights"]), ("demo", ["weights"])):
         assert f"local: {local}\n" in wordy.snakemake("--list-target-rules", config=(f"study={study}",))
 
 
