@@ -53,18 +53,19 @@ def _compare(arguments: argparse.Namespace, results: Path) -> None:
     chosen = [rows[name] for name in arguments.experiments]
     if not paths.manifest.is_file():
         prepare_data(study, paths, arguments.data_root)
-    annotate(study, chosen, paths, threads=torch.get_num_threads())
+    if not paths.crop_labels.is_file():
+        annotate(study, chosen, paths, threads=torch.get_num_threads())
     for row in chosen:
         row = row.model_copy(update={"fov": arguments.fov or row.fov})
         started = time.perf_counter()
         train_run(study, row, arguments.seed, paths, arguments.data_root)
         losses = pd.read_csv(paths.run(row.id, arguments.seed).train_log)["loss"]
-        tenth = max(1, len(losses) // 6)
-        means = [round(float(part.mean()), 2) for _, part in losses.groupby(losses.index // tenth)]
+        window = max(1, len(losses) // 6)
+        means = [round(float(part.mean()), 2) for _, part in losses.groupby(losses.index // window)]
         start = json.loads(paths.run(row.id, arguments.seed).config.read_text())["start"]
         print(
             f"{row.id} {row.fov} fc {arguments.fc}, {start['factors']}: "
-            f"first loss {losses[0]:.2f}, means of {tenth} {means}, {time.perf_counter() - started:.0f} s",
+            f"first loss {losses[0]:.2f}, means of {window} {means}, {time.perf_counter() - started:.0f} s",
             flush=True,
         )
 

@@ -6,7 +6,7 @@ import torch
 from weakseg.errors import WeaksegError
 from weakseg.model import build_model
 from weakseg.model.fresh_layers import (
-    HIDDEN_NORM,
+    CELL_LENGTH,
     PROTOCOL_BROKEN,
     SCORE_RMS,
     FreshStart,
@@ -54,8 +54,10 @@ def test_fresh_layers_give_maps_of_one_length_and_small_scores(changes, scale):
     factors = scale_fresh_layers(head, maps, NAMES)
     seen = seen_by(head, maps)
     assert set(factors) == set(NAMES)
-    for name in ("fc6", "fc7"):
-        assert length_of_cells(seen[name]) == pytest.approx(HIDDEN_NORM, rel=0.01)
+    kernel = 1 if changes.get("separable_fc6") else {"large": 3, "small": 4}[changes.get("fov", "large")]
+    window = rms(maps) * (16 * kernel**2) ** 0.5
+    assert length_of_cells(seen["fc6"]) == pytest.approx((window * CELL_LENGTH) ** 0.5, rel=0.01)
+    assert length_of_cells(seen["fc7"]) == pytest.approx(CELL_LENGTH, rel=0.01)
     for name in ("fc8", "skip"):
         assert rms(seen[name]) < 1.01 * SCORE_RMS
     assert rms(seen["skip"]) == pytest.approx(
@@ -84,7 +86,7 @@ def test_layers_from_a_file_stay_and_those_after_them_see_what_they_give():
     factors = scale_fresh_layers(head, maps, ["fc7", "fc8"])
     changed = {name.split(".")[0] for name, value in head.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"fc7", "fc8"} == set(factors)
-    assert length_of_cells(seen_by(head, maps)["fc7"]) == pytest.approx(HIDDEN_NORM, rel=0.01)
+    assert length_of_cells(seen_by(head, maps)["fc7"]) == pytest.approx(CELL_LENGTH, rel=0.01)
     assert scale_fresh_layers(head, maps, []) == {}
 
 
@@ -108,7 +110,7 @@ def test_factors_are_the_same_where_sums_are_rounded_differently():
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_maps_that_cannot_be_measured_are_named(value):
-    with pytest.raises(WeaksegError, match=r"layer fc6: .* damaged"):
+    with pytest.raises(WeaksegError, match=r"the trunk: .* damaged"):
         scale_fresh_layers(head_of(), [torch.full((1, 16, 5, 5), value)], NAMES)
 
 

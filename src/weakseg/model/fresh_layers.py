@@ -16,18 +16,17 @@ from weakseg.errors import WeaksegError
 from weakseg.model.heads import Head
 from weakseg.model.segmenter import Segmenter
 
-HIDDEN_NORM = 10.0
-"""Root mean square of a cell's length |h| after a fresh fc6 or fc7, whatever its channels.
+CELL_LENGTH = 10.0
+"""Length |h| of a cell (rms over cells) after the ReLU of a fresh fc7, whatever its channels.
 
 A step of fc8 moves the scores of a cell by its rate times |h|^2. At the paper's rates, .01 for fc8, a length of 32 (an
-rms of 1 over 1024 channels) overshoots: over 30 iterations the loss of a LargeFOV head rises to 5.6. At 10 and at 16
-it falls from the start.
+rms of 1 over 1024 channels) overshoots.
 """
 
 SCORE_RMS = 0.1
 """Largest rms of a fresh classifier's scores, so that the first loss is ln(L+1) to a few tenths at most.
 
-It is what the release's Gaussian of .01 gives of cells of length `HIDDEN_NORM`, so that fc8 after a fresh fc7 stays
+It is what the release's Gaussian of .01 gives of cells of length `CELL_LENGTH`, so that fc8 after a fresh fc7 stays
 nearly as it is.
 """
 
@@ -81,9 +80,11 @@ def fresh_layers(model: Segmenter, loaded: Collection[str]) -> tuple[str, ...]:
 def scale_fresh_layers(head: Head, maps: Sequence[Tensor], fresh: Iterable[str]) -> dict[str, float]:
     """Scale the fresh layers of the head to what they see, without dropout and without drawing random numbers.
 
-    fc6 and fc7 are scaled so that a cell of their map after the ReLU has length `HIDDEN_NORM` (rms over cells);
-    classifiers so that their scores have an rms of `SCORE_RMS` at most, and stay as they are below it. Factors are
-    rounded to three digits, so that they are the same on machines that round sums differently.
+    fc7 is scaled so that a cell of its map after the ReLU has length `CELL_LENGTH` (rms over cells), fc6 so that its
+    cells have the geometric mean of that and of the length of a window of what it sees. A step moves fc6's map, in
+    proportion, by window^2 / fc6^2, and fc7's by fc6^2 / fc7^2, so that neither then runs ahead of the other.
+    Classifiers are scaled so that their scores have an rms of `SCORE_RMS` at most, and stay as they are below it.
+    Factors are rounded to three digits, so that they are the same on machines that round sums differently.
 
     Args:
         head: changed in place.
@@ -99,21 +100,27 @@ def scale_fresh_layers(head: Head, maps: Sequence[Tensor], fresh: Iterable[str])
     fresh = tuple(fresh)
     factors: dict[str, float] = {}
     seen: Sequence[Tensor] = maps
-    for name in ("fc6", "fc7"):
+    for name, length in (("fc6", (_window_length(head, maps) * CELL_LENGTH) ** 0.5), ("fc7", CELL_LENGTH)):
         layer = getattr(head, name)
         outputs = [head.relu(layer(x)) for x in seen]
         if name in fresh:
-            wanted = HIDDEN_NORM / outputs[0].shape[1] ** 0.5
-            factors[name] = _rounded(wanted / _rms(outputs, name))
+            wanted = length / outputs[0].shape[1] ** 0.5
+            factors[name] = _rounded(wanted / _rms(outputs, f"layer {name}"))
             _scale(layer, factors[name])
-            outputs = [head.relu(layer(x)) for x in seen]
+            outputs = [x * factors[name] for x in outputs]  # what the scaled layer gives
         seen = outputs
     for name, inputs in (("fc8", seen), ("skip", maps)):
         if name in fresh:
             layer = getattr(head, name)
-            factors[name] = _rounded(min(1.0, SCORE_RMS / _rms([layer(x) for x in inputs], name)))
+            factors[name] = _rounded(min(1.0, SCORE_RMS / _rms([layer(x) for x in inputs], f"layer {name}")))
             _scale(layer, factors[name])
     return factors
+
+
+def _window_length(head: Head, maps: Sequence[Tensor]) -> float:
+    """Length of the values that one output of fc6 sums over; of a separable fc6, of one cell."""
+    first = next(module for module in head.fc6.modules() if isinstance(module, nn.Conv2d))
+    return _rms(maps, "the trunk") * first.weight[0].numel() ** 0.5
 
 
 def _rms(values: Sequence[Tensor], name: str) -> float:
@@ -121,7 +128,7 @@ def _rms(values: Sequence[Tensor], name: str) -> float:
     rms = (total / sum(v.numel() for v in values)) ** 0.5
     if not 0 < rms < float("inf"):
         raise WeaksegError(
-            f"layer {name}: the rms of what it gives of {len(values)} training photos is {rms:g}; the trunk's weights "
+            f"{name}: the rms of what it gives of {len(values)} training photos is {rms:g}; the trunk's weights "
             "are not those of this network, or they are damaged"
         )
     return rms
