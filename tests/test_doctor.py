@@ -161,6 +161,12 @@ def test_weights_of_the_cache(tmp_path, project_root, capsys):
     assert f"there    initial weights: {place}" in called(*words, capsys=capsys)[1]
 
 
+def test_named_weights_of_the_cache_and_what_to_do_without_a_network(tmp_path, capsys):
+    told = called("--study", "voc", "--results", tmp_path, capsys=capsys)[1]
+    assert "fetched  initial weights: vgg16-caffe, converted to" in told
+    assert "without a network: `weakseg weights vgg16-caffe --from FILE`" in told
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers HEAD requests by the first part of the path."""
 

@@ -167,9 +167,11 @@ def _weights(study: Study, paths: StudyPaths, data_root: str | Path | None) -> l
         return [Finding("note", WEIGHTS, made)]
     cached = Path(need.place.replace("{cache}", str(cache_folder())))
     if need.state == "fetched":
-        how = "" if cached.is_file() else f"\nwithout a network: `weakseg weights {weights.name} --from FILE`"
-        text = f"{weights.name}, converted to {cached}{how}"
-        return [Finding("there" if cached.is_file() else "fetched", WEIGHTS, text)]
+        state = "there" if cached.is_file() else "fetched"
+        if weights.name is None:
+            return [Finding(state, WEIGHTS, str(cached))]
+        offline = f"\nwithout a network: `weakseg weights {weights.name} --from FILE`" if state == "fetched" else ""
+        return [Finding(state, WEIGHTS, f"{weights.name}, converted to {cached}{offline}")]
     if need.state == "there" and weights.sha256 is not None and sha256_file(need.place) != weights.sha256:
         text = f"{need.place}: its SHA-256 is not the study's, {weights.sha256}; fetch the file again"
         return [Finding("missing", WEIGHTS, text)]
