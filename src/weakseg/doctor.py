@@ -28,10 +28,14 @@ Ask = Callable[[str], str | None]
 """Whether an address answers: what is wrong with it, or None."""
 
 
+State = Literal["there", "fetched", "missing", "note"]
+"""Whether a thing is there, will be fetched, or must be brought; a note says what is neither."""
+
+
 class Finding(NamedTuple):
     """One line of the doctor's page."""
 
-    state: Literal["there", "fetched", "missing", "note"]
+    state: State
     what: str
     text: str
 
@@ -167,7 +171,7 @@ def _weights(study: Study, paths: StudyPaths, data_root: str | Path | None) -> l
         return [Finding("note", WEIGHTS, made)]
     cached = Path(need.place.replace("{cache}", str(cache_folder())))
     if need.state == "fetched":
-        state = "there" if cached.is_file() else "fetched"
+        state: State = "there" if cached.is_file() else "fetched"
         if weights.name is None:
             return [Finding(state, WEIGHTS, str(cached))]
         offline = f"\nwithout a network: `weakseg weights {weights.name} --from FILE`" if state == "fetched" else ""
