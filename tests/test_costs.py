@@ -106,7 +106,7 @@ def test_estimates_are_near_what_was_measured():
     assert len(runs) == 22 and 0.5 < hours.training / (132 / 60) < 2
     assert 0.5 < hours.cores / (22 * (52 + 85) / 3600) < 2
     assert costs.feature_cache_mb(subset, SUBSET.training + SUBSET.evaluation) == pytest.approx(2500, rel=0.1)
-    assert costs.crf_sets(subset.crf) == 8 and costs.crf_sets(load_study("voc").crf) == 96 + 27
+    assert costs.crf_sets(subset.crf) == 8 and costs.crf_sets(load_study("voc").crf) == 96 + 3 * 27
 
 
 def test_more_of_anything_costs_more():
@@ -123,3 +123,13 @@ def test_more_of_anything_costs_more():
     frozen = changed("network", freeze_trunk=True, trunk="mobilenet_v2")
     more = Images(2 * VOC.training, VOC.evaluation, VOC.held_out)
     assert costs.memory_mb(frozen, row, more, job="train") > costs.memory_mb(frozen, row, VOC, job="train")
+
+
+def test_a_cached_value_takes_a_byte_where_the_trunk_is_bounded_and_two_where_it_is_not():
+    study = load_study("voc-subset")
+    for trunk in ("vgg16", "squeezenet1_1", "mobilenet_v2", "efficientnet_lite0", "tiny"):
+        frozen = study.model_copy(update={"network": study.network.model_copy(update={"trunk": trunk})})
+        with torch.device("meta"):
+            built = build_model(Network(trunk=trunk, output_stride=8)).trunk
+        values = built.out_channels * costs.feature_cache_mb(study, 1000) / 1280
+        assert costs.feature_cache_mb(frozen, 1000) == pytest.approx(values * (2 if built.bound is None else 1), abs=1)

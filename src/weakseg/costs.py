@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 from weakseg.config import CrfSearch, Experiment, Network, Study
+from weakseg.config.network import BOUNDED_TRUNKS
 
 
 class Trunk(NamedTuple):
@@ -150,7 +151,7 @@ def feature_cache_mb(study: Study, images: int) -> int:
     network = study.network
     if not network.freeze_trunk:
         return 0
-    size = 2 if network.trunk in ("tiny", "squeezenet1_1") else 1
+    size = 1 if network.trunk in BOUNDED_TRUNKS else 2
     cells = _photos(network) * _cells(network)
     if study.dataset.scenes is not None:
         cells = study.dataset.scenes.height_px * study.dataset.scenes.width_px / network.output_stride**2
@@ -218,11 +219,11 @@ def features_minutes(study: Study, images: int, *, threads: int) -> int:
 
 
 def crf_sets(search: CrfSearch) -> int:
-    """Parameter sets that a search tries at most."""
+    """Parameter sets that a search tries; a finer grid that moves on tries more."""
     grid = search.coarse
     varied = (grid.w, grid.sigma_xy, grid.sigma_rgb)
     finer = math.prod(3 if len(values) > 1 else 1 for values in varied)
-    return math.prod(map(len, varied)) + search.refine_rounds * finer
+    return math.prod(map(len, varied)) + search.rounds * finer
 
 
 def run_disk_mb(study: Study, experiment: Experiment, images: Images) -> int:

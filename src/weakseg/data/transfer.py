@@ -37,6 +37,9 @@ class Patience(NamedTuple):
 
 PATIENCE = Patience()
 
+WEB_PAGE = "answers with a web page in place of the file"
+"""What is wrong with an address that gives one."""
+
 _NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
@@ -95,9 +98,12 @@ def answers(address: str, timeout_s: tuple[float, float] = (5.0, 10.0)) -> str |
         return f"no answer ({type(error).__name__})"
     if answer.status_code >= 400:
         return f"{answer.status_code} {answer.reason}"
-    if answer.headers.get("Content-Type", "").startswith("text/html"):
-        return "answers with a web page in place of the file"
-    return None
+    return WEB_PAGE if _is_web_page(answer) else None
+
+
+def _is_web_page(answer: requests.Response) -> bool:
+    """Whether a server answers with a page (of a captive portal, say), which no file that is fetched here is."""
+    return answer.headers.get("Content-Type", "").startswith("text/html")
 
 
 @contextmanager
@@ -188,8 +194,8 @@ def _continue(address: str, partial: Path, timeout_s: tuple[float, float]) -> No
         if 400 <= answer.status_code < 500 and answer.status_code not in (408, 429):
             raise _AddressError(f"{answer.status_code} {answer.reason}")
         answer.raise_for_status()
-        if answer.headers.get("Content-Type", "").startswith("text/html"):
-            raise _AddressError("answers with a web page in place of the file")
+        if _is_web_page(answer):
+            raise _AddressError(WEB_PAGE)
         skip = 0 if answer.status_code == 206 else begun  # a server without ranges begins anew
         coming = int(answer.headers.get("Content-Length", 0))
         if coming and coming < skip:
