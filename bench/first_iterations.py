@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from weakseg.annotations.annotate import annotate
-from weakseg.config import Study, load_sheet, load_study, resolve_path
+from weakseg.config import InitialWeights, Study, load_sheet, load_study, load_weights
 from weakseg.data.prepare import prepare_data
 from weakseg.model.weights import FC_SHAPES
 from weakseg.paths import StudyPaths
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--fresh-start", choices=["measured", "he"], help="in place of that of the study")
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--crop", type=int, default=161)
+    parser.add_argument("--image-scale", type=float, default=1.0, help="of the photos, before they are cropped")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, help="kept folder; else a temporary one")
@@ -59,30 +60,33 @@ def _compare(arguments: argparse.Namespace, results: Path) -> None:
         row = row.model_copy(update={"fov": arguments.fov or row.fov})
         started = time.perf_counter()
         train_run(study, row, arguments.seed, paths, arguments.data_root)
-        losses = pd.read_csv(paths.run(row.id, arguments.seed).train_log)["loss"]
-        window = max(1, len(losses) // 6)
-        means = [round(float(part.mean()), 2) for _, part in losses.groupby(losses.index // window)]
+        log = pd.read_csv(paths.run(row.id, arguments.seed).train_log)
+        window = max(1, len(log) // 6)
+        means = log.groupby(log.index // window)[["loss", "background_share"]].mean().round(2).astype(str).agg(" ".join)
         start = json.loads(paths.run(row.id, arguments.seed).config.read_text())["start"]
         print(
             f"{row.id} {row.fov} fc {arguments.fc}, {start['factors']}: "
-            f"first loss {losses[0]:.2f}, means of {window} {means}, {time.perf_counter() - started:.0f} s",
+            f"first loss {log['loss'][0]:.2f}, means of {window}: loss {means['loss']}, share that the E-step calls "
+            f"background {means['background_share']}, {time.perf_counter() - started:.0f} s",
             flush=True,
         )
 
 
 def _study(arguments: argparse.Namespace, results: Path) -> Study:
     study, photos = load_study(arguments.study), load_study("voc-subset")
-    network = study.network.model_dump()
-    weights = study.network.weights
-    if weights is not None:
-        path = resolve_path(weights.path, data_root=arguments.data_root, results=results / "voc")
-        if arguments.fc == "original":
-            path = _with_fc(path, results / "with_fc.safetensors")
-        network["weights"] |= {"path": str(path), "sha256": None}
-    network["crop_px"] = arguments.crop
+    path = Path(arguments.data_root) / "weights" / "vgg16_features.safetensors"
+    if arguments.fc == "original":
+        path = _with_fc(path, results / "with_fc.safetensors")
+    preprocessing = load_weights()["vgg16-features"].preprocessing
+    network = study.network.model_dump() | {
+        "weights": InitialWeights(path=str(path), preprocessing=preprocessing).model_dump(),
+        "crop_px": arguments.crop,
+        "image_scale": arguments.image_scale,
+    }
     if arguments.fresh_start:
         network["fresh_start"] = arguments.fresh_start
-    solver = study.solver.model_dump() | {"iterations": arguments.iterations, "batch": arguments.batch}
+    shortened = {"iterations": arguments.iterations, "batch": arguments.batch, "batch_for_fov": {}}
+    solver = study.solver.model_dump() | shortened
     fields = {
         "name": f"first-{arguments.crop}",
         "dataset": photos.dataset.model_dump(),

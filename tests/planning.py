@@ -1,8 +1,11 @@
-"""Calls of snakemake that do not wait for its imports: each is forked from a process that has made them."""
+"""Calls of snakemake, in folders of their own, that do not wait for its imports: each is forked from a process that
+has made them."""
 
 import io
 import multiprocessing
 import os
+import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -58,3 +61,45 @@ def _call(output, words: list[str], folder: str, environment: dict[str, str]) ->
     from snakemake.cli import main
 
     main()
+
+
+TINY = ("study=tiny", "config_dir=tests/tiny/config")
+"""What is configured where the tiny study is planned."""
+
+RULES = {
+    "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
+    "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
+}  # fmt: skip
+
+
+class Project:
+    """A copy of the workflow in its own folder, with a call of snakemake."""
+
+    def __init__(self, root: Path, source: Path) -> None:
+        self.root = root
+        shutil.copy(source / "Snakefile", root)
+        for name in ("workflow", "notebooks", "config", "tests/tiny", "src/weakseg/report/page"):
+            shutil.copytree(source / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        (root / "profiles").symlink_to("workflow/profiles")
+        self.environment = {k: v for k, v in os.environ.items() if k != "WEAKSEG_DATA_ROOT"}
+        self.cache = root / "cache"
+        self.environment.update(PYTHONPATH=str(source / "src"), OMP_NUM_THREADS="1", WEAKSEG_CACHE=str(self.cache))
+
+    def snakemake(self, *arguments: str, config: tuple[str, ...] = TINY) -> str:
+        """Output of a successful call."""
+        done = self.call(*arguments, config=config)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def call(self, *arguments: str, config: tuple[str, ...] = TINY, folder: Path | None = None) -> Done:
+        """A call of any end, in the project's folder or another one."""
+        return snakemake([*arguments, "--config", *config], folder or self.root, self.environment)
+
+    def planned(self, *arguments: str, config: tuple[str, ...] = TINY) -> dict[str, int]:
+        """Rule -> number of jobs of a dry run; named targets and the total left out."""
+        text = self.snakemake(*arguments, "--dry-run", "--quiet", "rules", config=config)
+        if "Nothing to be done" in text:
+            return {}
+        stats = text.split("Job stats:")[1].split("total")[0]
+        jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", stats, flags=re.MULTILINE)}
+        return {name: count for name, count in jobs.items() if name in RULES}
