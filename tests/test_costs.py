@@ -120,6 +120,9 @@ def test_more_of_anything_costs_more():
     assert costs.memory_mb(changed("solver", batch=60), row, VOC, job="train") > 1.5 * base
     assert costs.memory_mb(changed("network", crop_px=161), row, VOC, job="train") < 0.6 * base
     assert costs.minutes(changed("solver", iterations=12000), row, VOC, job="train", threads=2) > 500
+    for place in ("host", "device"):
+        held = costs.memory_mb(changed("compute", photos=place), row, VOC, job="train")
+        assert base + 5500 < held < base + 7000  # 10,582 photos
     frozen = changed("network", freeze_trunk=True, trunk="mobilenet_v2")
     more = Images(2 * VOC.training, VOC.evaluation, VOC.held_out)
     assert costs.memory_mb(frozen, row, more, job="train") > costs.memory_mb(frozen, row, VOC, job="train")

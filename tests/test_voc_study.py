@@ -33,7 +33,6 @@ EXPERIMENTS = ["em_fixed_weak", "bbox_rect_semi"]
 
 SHRUNK = {
     "experiments": EXPERIMENTS,
-    "solver": {"iterations": 2, "batch": 2, "batch_for_fov": {"small": 4}, "lr": 0.001, "schedule": "step", "step_iterations": 1},
     "crf": {
         "coarse": {"w": [2, 4], "sigma_xy": [10], "sigma_rgb": [5]}, "refine_rounds": 0, "iterations": 1,
         "finer": [{"w": 1, "sigma_xy": 1, "sigma_rgb": 1}],
@@ -45,7 +44,11 @@ SHRUNK = {
 }  # fmt: skip
 """Sections of the shrunk study in place of voc's."""
 
-SHRUNK_NETWORK = {"head_channels": 4, "crop_px": 33, "test_px": 65}
+SMALLER = {
+    "network": {"head_channels": 4, "crop_px": 33, "test_px": 65},
+    "solver": {"iterations": 2, "batch": 2, "batch_for_fov": {"small": 4}, "step_iterations": 1},
+}
+"""Fields of sections that are voc's otherwise."""
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -101,14 +104,13 @@ def project(served: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory, 
     (config / "datasets.yaml").write_text(yaml.safe_dump(datasets))
 
     weights = yaml.safe_load((config / "weights.yaml").read_text())
-    digits = hashlib.sha256((folder / "vgg.pth").read_bytes()).hexdigest()[:8]
-    weights["vgg16-caffe"]["files"] = [
-        {"file": "vgg.pth", "layout": "features", "checksum": f"sha256-prefix:{digits}", "addresses": [f"{address}/vgg.pth"]}
-    ]  # fmt: skip
+    checksum = f"sha256-prefix:{hashlib.sha256((folder / 'vgg.pth').read_bytes()).hexdigest()[:8]}"
+    file = {"file": "vgg.pth", "layout": "features", "checksum": checksum, "addresses": [f"{address}/vgg.pth"]}
+    weights["vgg16-caffe"]["files"] = [file]
     (config / "weights.yaml").write_text(yaml.safe_dump(weights))
 
     study = yaml.safe_load((config / "studies" / "voc.yaml").read_text())
-    study |= SHRUNK | {"network": study["network"] | SHRUNK_NETWORK}
+    study |= SHRUNK | {name: study[name] | fields for name, fields in SMALLER.items()}
     (config / "studies" / "voc.yaml").write_text(yaml.safe_dump(study))
     return project
 

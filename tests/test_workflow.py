@@ -695,6 +695,10 @@ def test_rules_ask_for_a_gpu_if_they_use_one_and_for_what_they_need(wordy: Proje
     # VGG-16 whole with the paper's mini-batch, on a GPU and on a CPU.
     whole = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=bring("voc", wordy)))
     assert int(whole["train"]["mem_mb"]) > 8000 and int(whole["train"]["runtime"]) < 1000
+    on_device = yaml.safe_load((wordy.root / "config/studies/voc.yaml").read_text()) | {"compute": {"crf": "device"}}
+    (wordy.root / "config/studies/voc.yaml").write_text(yaml.safe_dump(on_device))
+    jobs = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=bring("voc", wordy)))
+    assert jobs["tune_crf"]["gpu"] == jobs["evaluate"]["gpu"] == "1"
     slow = (*bring("voc", wordy), "allow_cpu=true")
     slowly = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=slow))
     assert int(slowly["train"]["runtime"]) > 287 * 60

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,13 @@ def on_gpu(function: Command) -> Command:
     return run
 
 
+def _gpu_for_crf(study: "Study") -> AbstractContextManager[object]:
+    """One GPU to oneself where the study's CRF runs on one."""
+    from weakseg.gpus import leased_gpu
+
+    return leased_gpu() if study.compute.crf == "device" else nullcontext()
+
+
 @command("Generate the images of a study of scenes.")
 @of_study
 def scenes(call: Call) -> None:
@@ -328,7 +336,8 @@ def score(call: Call, experiment: "Experiment", seed: int, batch: int | None) ->
 def tune_crf(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.evaluate.crf_search import tune_crf as search
 
-    search(call.study, call.paths, call.paths.run(experiment.id, seed), threads=call.threads)
+    with _gpu_for_crf(call.study):
+        search(call.study, call.paths, call.paths.run(experiment.id, seed), threads=call.threads)
 
 
 @command("Mean IOU with and without the CRF.")
@@ -336,7 +345,8 @@ def tune_crf(call: Call, experiment: "Experiment", seed: int) -> None:
 def evaluate(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.evaluate.evaluate_run import evaluate_run
 
-    evaluate_run(call.study, experiment, seed, call.paths, threads=call.threads)
+    with _gpu_for_crf(call.study):
+        evaluate_run(call.study, experiment, seed, call.paths, threads=call.threads)
 
 
 @command("Write a table with this study's figures beside the published ones.")

@@ -64,6 +64,8 @@ CPU_REQUEST = 0.5
 """Share of these that is reckoned with in requests of jobs."""
 LOADER_IMAGES_S = 175
 """Training images that a core makes ready in a second (measured with photos of VOC)."""
+PHOTO_MB = 0.57
+"""A decoded photo of VOC at its own size, three bytes a pixel, 10^6 bytes."""
 CRF_S = 0.1
 """Seconds of a core for the CRF on a photo, 21 labels and ten iterations (docs/crf.md)."""
 
@@ -158,6 +160,12 @@ def feature_cache_mb(study: Study, images: int) -> int:
     return round(size * trunk_of(network).channels * cells * images / 1e6)
 
 
+def _held_photos_mb(study: Study, images: int) -> int:
+    """The decoded photos that a training keeps; those that end on a GPU are decoded here too."""
+    held = study.compute.photos != "files" and not study.network.freeze_trunk
+    return round(PHOTO_MB * study.network.image_scale**2 * images) if held else 0
+
+
 def memory_mb(study: Study, experiment: Experiment, images: Images, *, job: str) -> int:
     """Memory that a job of a run asks for, 10^6 bytes.
 
@@ -171,6 +179,7 @@ def memory_mb(study: Study, experiment: Experiment, images: Images, *, job: str)
     base = 6000 if study.needs_gpu else 2000
     if job == "train":
         needed = 2000 + device_memory_mb(study, experiment) + feature_cache_mb(study, images.training)
+        needed += _held_photos_mb(study, images.training)
     else:
         # One photo at a time, in the largest layer two maps of it; the cached maps are mapped, not read.
         needed = 2000 + round(8 * parameters(study, experiment)) + 1000

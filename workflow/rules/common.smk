@@ -401,6 +401,11 @@ def features_minutes(wildcards, threads):
     return costs.features_minutes(study_of(wildcards), number, threads=threads)
 
 
+def crf_resources():
+    """The GPU that the CRF's search and evaluation ask for, if the study has them there (`compute.crf`)."""
+    return {"gpu": 1} if STUDY.compute.crf == "device" else {}
+
+
 def run_threads(wildcards):
     """Cores of a job of one run: generated scenes are small, so runs go side by side; photos get two cores a run."""
     return 1 if study_of(wildcards).dataset.source == "scenes" else 2

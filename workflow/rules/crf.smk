@@ -15,6 +15,7 @@ rule tune_crf:
         BENCHMARKS / "tune_crf" / "{experiment}_seed{seed}.tsv"
     threads: run_threads
     resources:
+        **crf_resources(),
         mem_mb=4000,
         runtime=360,
     params:

@@ -52,6 +52,7 @@ rule evaluate:
         BENCHMARKS / "evaluate" / "{experiment}_seed{seed}.tsv"
     threads: run_threads
     resources:
+        **crf_resources(),
         mem_mb=4000,
         runtime=120,
     params:
