@@ -1,8 +1,6 @@
 """Calls of snakemake, in folders of their own, that do not wait for its imports: each is forked from a process that
 has made them."""
 
-import io
-import multiprocessing
 import os
 import re
 import shutil
@@ -12,13 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "pandas", "requests", "smart_open", "snakemake.cli", "snakemake.api", "snakemake.profiles", "snakemake.storage",
-        "snakemake.report.html_reporter", "weakseg.config", "weakseg.decides", "weakseg.report.pages",
-    ]
-)  # fmt: skip
+import warm
 
 
 class Done(NamedTuple):
@@ -35,10 +27,8 @@ def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str]
         TimeoutError: it took longer than `timeout` seconds.
     """
     with tempfile.TemporaryFile() as output:
-        process = SERVER.Process(
-            target=_call, args=(SERVER.reducer.DupFd(output.fileno()), list(words), str(folder), dict(environment))
-        )
-        process.start()
+        shared = warm.CONTEXT.reducer.DupFd(output.fileno())
+        process = warm.start(_call, shared, list(words), str(folder), dict(environment))
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -49,18 +39,17 @@ def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str]
 
 def _call(output, words: list[str], folder: str, environment: dict[str, str]) -> None:
     descriptor = output.detach()
-    for standard in (1, 2):
-        os.dup2(descriptor, standard)
-    # The streams of a process forked by the server are those that pytest had: new ones lead to `output`.
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", line_buffering=True)
-    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", line_buffering=True)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
+    warm.become([descriptor, descriptor], folder, environment)
+    if WARM in environment:  # the workflow takes the `weakseg` beside its Python
+        sys.executable = str(Path(environment[WARM]) / "python")
     sys.argv = ["snakemake", *words]
     from snakemake.cli import main
 
     main()
+
+
+WARM = "WEAKSEG_TESTS_WARM"
+"""Names the folder of `warm.commands` in an environment whose jobs are to use them."""
 
 
 TINY = ("study=tiny", "config_dir=tests/tiny/config")
@@ -83,7 +72,9 @@ class Project:
         (root / "profiles").symlink_to("workflow/profiles")
         self.environment = {k: v for k, v in os.environ.items() if k != "WEAKSEG_DATA_ROOT"}
         self.cache = root / "cache"
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.environment.update(PYTHONPATH=str(source / "src"), OMP_NUM_THREADS="1", WEAKSEG_CACHE=str(self.cache))
+        self.environment.update({"PATH": path, WARM: str(warm.commands())})
 
     def snakemake(self, *arguments: str, config: tuple[str, ...] = TINY) -> str:
         """Output of a successful call."""

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import warm
 from planning import snakemake
 
 pytestmark = pytest.mark.timeout(300)
@@ -48,8 +49,8 @@ def test_what_reads_images_runs_again_when_their_files_change(results: Path, pro
 def test_each_rule_runs_on_its_declared_inputs_alone(results: Path, project_root: Path, tmp_path: Path) -> None:
     planned = jobs(project_root, results)
     assert {"scenes", "data", "annotate", "train", "estep_maps", "evaluate", "notebook", "index"} <= set(planned)
-    bin_folder = project_root / ".venv" / "bin"
-    environment = {**os.environ, "PYTHONPATH": str(project_root / "src"), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    path = os.pathsep.join([str(warm.commands()), str(project_root / ".venv" / "bin"), os.environ["PATH"]])
+    environment = {**os.environ, "PYTHONPATH": str(project_root / "src"), "PATH": path}
     failed = {}
     for name, job in planned.items():
         folder = tmp_path / name

@@ -1,0 +1,17 @@
+"""What processes that tests fork have imported already; read by `planning`."""
+
+import importlib
+
+from snakemake.cli import get_argument_parser
+
+for name in (
+    "pandas", "requests", "smart_open", "safetensors.torch", "scipy.ndimage", "torch",
+    "snakemake.api", "snakemake.executors.local", "snakemake.profiles", "snakemake.report.html_reporter",
+    "snakemake.scheduling.greedy", "snakemake.storage",
+    "weakseg.cli", "weakseg.costs", "weakseg.decides", "weakseg.evaluate.score", "weakseg.needs",
+    "weakseg.report.pages", "weakseg.train.loop",
+):  # fmt: skip
+    importlib.import_module(name)
+
+# Snakemake looks through all installed packages for its plugins, once in a process.
+get_argument_parser()

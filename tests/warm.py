@@ -1,0 +1,115 @@
+"""A command `weakseg` that does not wait for its imports: a small client has it run in a forked process.
+
+Tests that run jobs for real start it dozens of times, and its imports take longer than these jobs.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import select
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["preloaded"])
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    server.connect({address!r})
+    asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [asked], [0, 1, 2])
+    sys.exit(int(server.recv(16) or b"1"))
+"""
+
+
+def start(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+    """Start a function in a process forked from one that has imported what `preloaded` names."""
+    _start_server()
+    process = CONTEXT.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+@functools.cache
+def _start_server() -> None:
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *([path] if path else [])])
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+
+
+def become(descriptors: list[int], folder: str, environment: Mapping[str, str]) -> None:
+    """Take over standard streams, folder and environment in a forked process."""
+    first = 3 - len(descriptors)
+    for standard, descriptor in enumerate(descriptors, start=first):
+        os.dup2(descriptor, standard)
+    # The streams of a process forked by the server are those that pytest had: new ones lead to the descriptors.
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", line_buffering=True)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", line_buffering=True)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+
+
+@functools.cache
+def commands() -> Path:
+    """A folder with `weakseg`, to stand first in PATH, and a link to this Python."""
+    kept = tempfile.TemporaryDirectory(prefix="weakseg-")
+    folder = Path(kept.name)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(folder / "socket"))
+    listener.listen()
+    client = folder / "weakseg"
+    client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
+    client.chmod(0o755)
+    (folder / "python").symlink_to(sys.executable)
+    threading.Thread(target=_serve, args=(listener, kept), daemon=True).start()
+    return folder
+
+
+def _serve(listener: socket.socket, kept: object) -> None:
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_run, args=(connection,), daemon=True).start()
+
+
+def _run(connection: socket.socket) -> None:
+    """Run what a client asks for; it is killed when the client is."""
+    with connection:
+        asked, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        shared = [CONTEXT.reducer.DupFd(descriptor) for descriptor in descriptors]
+        process = start(_weakseg, shared, *json.loads(asked))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        ended, _, _ = select.select([process.sentinel, connection], [], [])
+        if process.sentinel not in ended:
+            process.kill()
+        process.join()
+        with contextlib.suppress(OSError):
+            connection.send(str(process.exitcode % 256).encode())
+
+
+def _weakseg(shared: list, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    become([descriptor.detach() for descriptor in shared], folder, environment)
+    import torch
+
+    from weakseg.cli import main
+
+    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    sys.exit(main(arguments))
