@@ -47,12 +47,14 @@ lint: $(VENV)/.dev
 	$(BIN)/snakemake --lint
 	$(BIN)/weakseg schemas --check
 
-# Run with settings of Jupyter and matplotlib that a user may have, and pages must not have.
+# Run with settings of Jupyter and matplotlib that a user may have, and pages must not have. Its commands are forked from
+# a process that has made their imports (tests/warm.py).
 FOREIGN := $(CURDIR)/tests/tiny/foreign
 tiny: $(VENV)/.dev
 	rm -rf $(BUILD)/tiny
 	MPLBACKEND=TkAgg MATPLOTLIBRC="$(FOREIGN)/matplotlibrc" IPYTHONDIR="$(FOREIGN)" JUPYTER_PATH="$(FOREIGN)" \
-		JUPYTER_CONFIG_DIR="$(FOREIGN)" JUPYTER_CONFIG_PATH="$(FOREIGN)" $(BIN)/snakemake --quiet rules $(TINY)
+		JUPYTER_CONFIG_DIR="$(FOREIGN)" JUPYTER_CONFIG_PATH="$(FOREIGN)" \
+		$(BIN)/python tests/planning.py --quiet rules $(TINY)
 	$(BIN)/snakemake --dry-run $(TINY) > $(BUILD)/tiny.txt
 	grep "Nothing to be done" $(BUILD)/tiny.txt
 

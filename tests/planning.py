@@ -38,6 +38,7 @@ def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str]
 
 
 def _call(output, words: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Call snakemake in a forked process; `output` is what duplicates a descriptor."""
     descriptor = output.detach()
     warm.become([descriptor, descriptor], folder, environment)
     if WARM in environment:  # the workflow takes the `weakseg` beside its Python
@@ -94,3 +95,17 @@ class Project:
         stats = text.split("Job stats:")[1].split("total")[0]
         jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", stats, flags=re.MULTILINE)}
         return {name: count for name, count in jobs.items() if name in RULES}
+
+
+def main() -> int:
+    """Call snakemake with the words of the command line, its output where this process has it."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": path, WARM: str(warm.commands())}
+    shared = warm.CONTEXT.reducer.DupFd(1)
+    process = warm.start(_call, shared, sys.argv[1:], os.getcwd(), environment)
+    process.join()
+    return process.exitcode % 256
+
+
+if __name__ == "__main__":
+    sys.exit(main())

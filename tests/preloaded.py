@@ -5,7 +5,8 @@ import importlib
 from snakemake.cli import get_argument_parser
 
 for name in (
-    "pandas", "requests", "smart_open", "safetensors.torch", "scipy.ndimage", "torch",
+    "nbconvert.exporters.html", "nbconvert.nbconvertapp", "numba", "pandas", "papermill.__main__", "requests",
+    "safetensors.torch", "scipy.ndimage", "smart_open", "torch",
     "snakemake.api", "snakemake.executors.local", "snakemake.profiles", "snakemake.report.html_reporter",
     "snakemake.scheduling.greedy", "snakemake.storage",
     "weakseg.cli", "weakseg.costs", "weakseg.decides", "weakseg.evaluate.score", "weakseg.needs",

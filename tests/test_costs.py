@@ -33,14 +33,15 @@ def measured(function, given):
 @pytest.mark.parametrize(("trunk", "stride"), [key for key in TRUNKS if key[0] in NAMES])
 def test_the_figures_of_trunks_and_heads_are_those_of_the_networks(trunk, stride):
     row = TRUNKS[trunk, stride]
-    for fov in ("large", "small"):
-        network = Network(trunk=trunk, output_stride=stride)
+    network = Network(trunk=trunk, output_stride=stride)
+    with torch.device("meta"):
+        models = {fov: build_model(network, fov=fov).train() for fov in ("large", "small")}
+        maps, gmac, saved = measured(models["large"].trunk, torch.zeros(2, 3, 321, 321))
+    assert (row.gmac, row.saved_mb) == pytest.approx((gmac, saved), rel=0.03)
+    assert row.channels == maps.shape[1]
+    for fov, model in models.items():
         with torch.device("meta"):
-            model = build_model(network, fov=fov).train()
-            maps, gmac, saved = measured(model.trunk, torch.zeros(2, 3, 321, 321))
             _, head_gmac, head_saved = measured(model.head, maps.detach().requires_grad_())
-        assert (row.gmac, row.saved_mb) == pytest.approx((gmac, saved), rel=0.03)
-        assert row.channels == maps.shape[1]
         head = costs.head_of(network, fov)
         assert costs.FC6[fov] == (GEOMETRY[fov].kernel, GEOMETRY[fov].channels)
         cells = maps.shape[2] * maps.shape[3]

@@ -1,6 +1,7 @@
-"""A command `weakseg` that does not wait for its imports: a small client has it run in a forked process.
+"""Commands that do not wait for their imports: a small client has each run in a process forked from one that has them.
 
-Tests that run jobs for real start it dozens of times, and its imports take longer than these jobs.
+Tests that run jobs for real start `weakseg`, `papermill` and `jupyter nbconvert` dozens of times, and their imports
+take longer than these jobs.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ import json, os, socket, sys
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     server.connect({address!r})
-    asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    asked = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
     socket.send_fds(server, [asked], [0, 1, 2])
     sys.exit(int(server.recv(16) or b"1"))
 """
@@ -69,15 +70,16 @@ def become(descriptors: list[int], folder: str, environment: Mapping[str, str]) 
 
 @functools.cache
 def commands() -> Path:
-    """A folder with `weakseg`, to stand first in PATH, and a link to this Python."""
+    """A folder with the commands, to stand first in PATH, and a link to this Python."""
     kept = tempfile.TemporaryDirectory(prefix="weakseg-")
     folder = Path(kept.name)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(folder / "socket"))
     listener.listen()
-    client = folder / "weakseg"
-    client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
-    client.chmod(0o755)
+    for name in ("weakseg", "papermill", "jupyter"):
+        client = folder / name
+        client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
+        client.chmod(0o755)
     (folder / "python").symlink_to(sys.executable)
     threading.Thread(target=_serve, args=(listener, kept), daemon=True).start()
     return folder
@@ -94,7 +96,7 @@ def _run(connection: socket.socket) -> None:
     with connection:
         asked, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
         shared = [CONTEXT.reducer.DupFd(descriptor) for descriptor in descriptors]
-        process = start(_weakseg, shared, *json.loads(asked))
+        process = start(_command, shared, *json.loads(asked))
         for descriptor in descriptors:
             os.close(descriptor)
         ended, _, _ = select.select([process.sentinel, connection], [], [])
@@ -105,11 +107,22 @@ def _run(connection: socket.socket) -> None:
             connection.send(str(process.exitcode % 256).encode())
 
 
-def _weakseg(shared: list, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def _command(shared: list, words: list[str], folder: str, environment: dict[str, str]) -> None:
     become([descriptor.detach() for descriptor in shared], folder, environment)
-    import torch
+    name, sys.argv = Path(words[0]).name, words
+    if name == "papermill":
+        from papermill.__main__ import papermill
 
-    from weakseg.cli import main
+        papermill()
+    elif name == "jupyter":
+        from nbconvert.nbconvertapp import main as jupyter
 
-    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    sys.exit(main(arguments))
+        assert words[1] == "nbconvert", words
+        jupyter(words[2:])
+    else:
+        import torch
+
+        from weakseg.cli import main
+
+        torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", torch.get_num_threads())))
+        sys.exit(main(words[1:]))
