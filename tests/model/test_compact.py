@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from weakseg.config import Network
@@ -17,6 +16,8 @@ SHA256 = {
 
 def original_mobilenet(state: dict[str, torch.Tensor]) -> nn.Module:
     """torchvision's own network at stride 32."""
+    import torchvision  # as long to import as torch itself
+
     model = torchvision.models.mobilenet_v2(weights=None)
     model.load_state_dict(state, strict=False)
     return model.features.eval()
@@ -24,6 +25,8 @@ def original_mobilenet(state: dict[str, torch.Tensor]) -> nn.Module:
 
 def aligned_squeezenet(state: dict[str, torch.Tensor]) -> nn.Module:
     """torchvision's own layers at stride 16, padded so that cells do not drift."""
+    import torchvision
+
     features = torchvision.models.squeezenet1_1(weights=None).features
     features[0].padding = (1, 1)
     for layer in features:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -25,6 +24,8 @@ def test_the_papers_networks(name: str, millions: float) -> None:
 
 
 def test_trunk_has_torchvisions_names_and_shapes() -> None:
+    import torchvision  # as long to import as torch itself
+
     with torch.device("meta"):
         ours = Vgg16Trunk(average_pool5a=True).state_dict()
         theirs = torchvision.models.vgg16(weights=None).state_dict()
