@@ -72,19 +72,18 @@ $(VENV)/.bootstrap: envs/bootstrap.txt
 	@touch $@
 
 $(VENV)/.runtime: envs/requirements.txt $(VENV)/.bootstrap
-	$(call install,envs/requirements.txt)
+	$(call install,--require-hashes -r envs/requirements.txt)
 	@touch $@
 
 $(VENV)/.package: pyproject.toml $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(call install,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 $(VENV)/.dev: envs/requirements-dev.txt $(VENV)/.package
-	$(call install,envs/requirements-dev.txt)
+	$(call install,--require-hashes -r envs/requirements-dev.txt)
 	@touch $@
 
-install = $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) || \
-	$(BIN)/python -m pip install --quiet --require-hashes -r $(1)
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/python -m pip install --quiet $(1)
 
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-SLOW_FILES = ("test_workflow.py", "test_inputs.py")
+SLOW_FILES = ("test_workflow.py", "test_voc_study.py", "test_inputs.py")
 """Files whose tests start other programs; they take longest, and come first so that no core waits at the end."""
 
 

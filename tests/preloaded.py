@@ -5,12 +5,12 @@ import importlib
 from snakemake.cli import get_argument_parser
 
 for name in (
-    "nbconvert.exporters.html", "nbconvert.nbconvertapp", "numba", "pandas", "papermill.__main__", "requests",
-    "safetensors.torch", "scipy.ndimage", "smart_open", "torch",
+    "ipykernel.kernelapp", "nbconvert.exporters.html", "nbconvert.nbconvertapp", "numba", "pandas",
+    "papermill.__main__", "requests", "safetensors.torch", "scipy.ndimage", "smart_open", "torch",
     "snakemake.api", "snakemake.executors.local", "snakemake.profiles", "snakemake.report.html_reporter",
     "snakemake.scheduling.greedy", "snakemake.storage",
     "weakseg.cli", "weakseg.costs", "weakseg.decides", "weakseg.evaluate.score", "weakseg.needs",
-    "weakseg.report.pages", "weakseg.train.loop",
+    "weakseg.report.figures", "weakseg.report.pages", "weakseg.train.loop",
 ):  # fmt: skip
     importlib.import_module(name)
 

@@ -76,11 +76,15 @@ def commands() -> Path:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(folder / "socket"))
     listener.listen()
-    for name in ("weakseg", "papermill", "jupyter"):
+    for name in ("weakseg", "papermill", "jupyter", "kernel"):
         client = folder / name
         client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
         client.chmod(0o755)
     (folder / "python").symlink_to(sys.executable)
+    kernel = folder / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    argv = [str(folder / "kernel"), "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
     threading.Thread(target=_serve, args=(listener, kept), daemon=True).start()
     return folder
 
@@ -113,7 +117,14 @@ def _command(shared: list, words: list[str], folder: str, environment: dict[str,
     if name == "papermill":
         from papermill.__main__ import papermill
 
+        os.environ["JUPYTER_PATH"] = str(Path(words[0]).parent)  # its kernels come first
         papermill()
+    elif name == "kernel":
+        import matplotlib
+        from ipykernel.kernelapp import IPKernelApp
+
+        matplotlib.use(environment["MPLBACKEND"])
+        IPKernelApp.launch_instance(words[1:])
     elif name == "jupyter":
         from nbconvert.nbconvertapp import main as jupyter
 
