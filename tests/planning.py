@@ -5,19 +5,11 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import warm
-
-
-class Done(NamedTuple):
-    """A call that has ended: its exit status, and its standard output and error together."""
-
-    returncode: int
-    stdout: str
+from warm import Done
 
 
 def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float = 200) -> Done:
@@ -26,23 +18,12 @@ def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str]
     Raises:
         TimeoutError: it took longer than `timeout` seconds.
     """
-    with tempfile.TemporaryFile() as output:
-        shared = warm.CONTEXT.reducer.DupFd(output.fileno())
-        process = warm.start(_call, shared, list(words), str(folder), dict(environment))
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"snakemake {' '.join(words)}: more than {timeout:g} s")
-        output.seek(0)
-        return Done(process.exitcode, output.read().decode(errors="replace"))
+    return warm.captured(_call, list(words), folder=folder, environment=environment, timeout=timeout)
 
 
-def _call(output, words: list[str], folder: str, environment: dict[str, str]) -> None:
-    """Call snakemake in a forked process; `output` is what duplicates a descriptor."""
-    descriptor = output.detach()
-    warm.become([descriptor, descriptor], folder, environment)
-    if WARM in environment:  # the workflow takes the `weakseg` beside its Python
-        sys.executable = str(Path(environment[WARM]) / "python")
+def _call(words: list[str]) -> None:
+    if WARM in os.environ:  # the workflow takes the `weakseg` beside its Python
+        sys.executable = str(Path(os.environ[WARM]) / "python")
     sys.argv = ["snakemake", *words]
     from snakemake.cli import main
 
@@ -101,10 +82,7 @@ def main() -> int:
     """Call snakemake with the words of the command line, its output where this process has it."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path, WARM: str(warm.commands())}
-    shared = warm.CONTEXT.reducer.DupFd(1)
-    process = warm.start(_call, shared, sys.argv[1:], os.getcwd(), environment)
-    process.join()
-    return process.exitcode % 256
+    return warm.run(_call, sys.argv[1:], output=1, folder=os.getcwd(), environment=environment) % 256
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -32,6 +33,64 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     socket.send_fds(server, [asked], [0, 1, 2])
     sys.exit(int(server.recv(16) or b"1"))
 """
+
+
+class Done(NamedTuple):
+    """A call that has ended: its exit status, and its standard output and error together."""
+
+    returncode: int
+    stdout: str
+
+
+def captured(
+    function: Callable[..., None],
+    *arguments: object,
+    folder: str | Path,
+    environment: Mapping[str, str],
+    timeout: float = 200,
+) -> Done:
+    """Call a function in a forked process, in a folder, with this environment and no other.
+
+    Raises:
+        TimeoutError: it took longer than `timeout` seconds.
+    """
+    with tempfile.TemporaryFile() as output:
+        code = run(
+            function, *arguments, output=output.fileno(), folder=folder, environment=environment, timeout=timeout
+        )
+        output.seek(0)
+        return Done(code, output.read().decode(errors="replace"))
+
+
+def run(
+    function: Callable[..., None],
+    *arguments: object,
+    output: int,
+    folder: str | Path,
+    environment: Mapping[str, str],
+    timeout: float | None = None,
+) -> int:
+    """The same with the output to a descriptor; the exit status is returned."""
+    shared = CONTEXT.reducer.DupFd(output)
+    process = start(_call, shared, str(folder), dict(environment), function, arguments)
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{function.__name__} {arguments}: more than {timeout:g} s")
+    return process.exitcode
+
+
+def _call(output, folder: str, environment: dict[str, str], function: Callable[..., None], arguments: tuple) -> None:
+    descriptor = output.detach()
+    become([descriptor, descriptor], folder, environment)
+    function(*arguments)
+
+
+def without_weakseg(source: str) -> None:
+    """Forget the package in a forked process, so that it is imported anew from the folder `source`."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "weakseg"]:
+        del sys.modules[name]
+    sys.path.insert(0, source)
 
 
 def start(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
@@ -65,6 +124,7 @@ def become(descriptors: list[int], folder: str, environment: Mapping[str, str]) 
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", line_buffering=True)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None
     os.chdir(folder)
 
 

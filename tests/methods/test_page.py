@@ -3,29 +3,32 @@
 import json
 import os
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import warm
 import yaml
 from fabricate import write_voc
 
 from weakseg.methods import METHODS
 
-SCRIPT = """
-import shlex, sys
-import weakseg.cli
-assert weakseg.cli.__file__.startswith({copy!r}), weakseg.cli.__file__
-for line in {commands!r}:
-    name, *arguments = shlex.split(line)
-    assert name == "weakseg"
-    if code := weakseg.cli.main(arguments):
-        sys.exit(f"{{line}}: {{code}}")
-import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", {test!r}]))
-"""
+
+def follow(copy: str, commands: list[str], test: str) -> None:
+    """Run the page's commands and its test with the package that lies in `copy`."""
+    warm.without_weakseg(f"{copy}/src")
+    import weakseg.cli
+
+    assert weakseg.cli.__file__.startswith(copy), weakseg.cli.__file__
+    for line in commands:
+        name, *arguments = shlex.split(line)
+        assert name == "weakseg"
+        if code := weakseg.cli.main(arguments):
+            sys.exit(f"{line}: {code}")
+    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]))
 
 
 def test_the_page_s_method_trains_and_passes_its_test(project_root: Path, tmp_path: Path):
@@ -54,12 +57,11 @@ def test_the_page_s_method_trains_and_passes_its_test(project_root: Path, tmp_pa
     (tmp_path / "test_mil_lse.py").write_text(test)
 
     commands = [*schemas.splitlines(), *training.splitlines()]
-    script = SCRIPT.format(copy=str(tmp_path), commands=commands, test=str(tmp_path / "test_mil_lse.py"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    done = warm.captured(
+        follow, str(tmp_path), commands, str(tmp_path / "test_mil_lse.py"), folder=tmp_path, environment=environment
     )
-    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
 
     run = tmp_path / "results" / "mine" / "runs" / "mil_lse_weak" / "seed0"
     stream = json.loads((run / "config.json").read_text())["streams"][0]
