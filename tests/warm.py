@@ -12,6 +12,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import select
+import shlex
 import socket
 import sys
 import tempfile
@@ -24,13 +25,13 @@ HERE = Path(__file__).parent
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["preloaded"])
 
-CLIENT = """#!{python} -IS
+CLIENT = """
 import json, os, socket, sys
-with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    asked = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
-    socket.send_fds(server, [asked], [0, 1, 2])
+    asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(asked).to_bytes(8, "big")], [0, 1, 2])
+    server.sendall(asked)
     sys.exit(int(server.recv(16) or b"1"))
 """
 
@@ -133,13 +134,15 @@ def commands() -> Path:
     """A folder with the commands, to stand first in PATH, and a link to this Python."""
     kept = tempfile.TemporaryDirectory(prefix="weakseg-")
     folder = Path(kept.name)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "socket"))
     listener.listen()
+    client = folder / "client.py"
+    client.write_text(CLIENT.format(address=str(folder / "socket")))
+    words = f"{shlex.quote(sys.executable)} -IS {shlex.quote(str(client))}"
     for name in ("weakseg", "papermill", "jupyter", "kernel"):
-        client = folder / name
-        client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
-        client.chmod(0o755)
+        (folder / name).write_text(f'#!/bin/sh\nexec {words} "$0" "$@"\n')
+        (folder / name).chmod(0o755)
     (folder / "python").symlink_to(sys.executable)
     kernel = folder / "kernels" / "python3"
     kernel.mkdir(parents=True)
@@ -158,9 +161,10 @@ def _serve(listener: socket.socket, kept: object) -> None:
 def _run(connection: socket.socket) -> None:
     """Run what a client asks for; it is killed when the client is."""
     with connection:
-        asked, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
-        shared = [CONTEXT.reducer.DupFd(descriptor) for descriptor in descriptors]
-        process = start(_command, shared, *json.loads(asked))
+        length, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+        with connection.makefile("rb") as stream:
+            asked = json.loads(stream.read(int.from_bytes(length, "big")))
+        process = start(_command, [CONTEXT.reducer.DupFd(descriptor) for descriptor in descriptors], *asked)
         for descriptor in descriptors:
             os.close(descriptor)
         ended, _, _ = select.select([process.sentinel, connection], [], [])
