@@ -62,7 +62,8 @@ def _compare(arguments: argparse.Namespace, results: Path) -> None:
         train_run(study, row, arguments.seed, paths, arguments.data_root)
         log = pd.read_csv(paths.run(row.id, arguments.seed).train_log)
         window = max(1, len(log) // 6)
-        means = log.groupby(log.index // window)[["loss", "background_share"]].mean().round(2).astype(str).agg(" ".join)
+        parts = log.groupby(log.index // window)[["loss", "background_share"]].mean()
+        means = {name: " ".join(f"{value:.2f}" for value in values) for name, values in parts.items()}
         start = json.loads(paths.run(row.id, arguments.seed).config.read_text())["start"]
         print(
             f"{row.id} {row.fov} fc {arguments.fc}, {start['factors']}: "

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import runpy
 import select
 import shlex
 import socket
@@ -140,7 +141,7 @@ def commands() -> Path:
     client = folder / "client.py"
     client.write_text(CLIENT.format(address=str(folder / "socket")))
     words = f"{shlex.quote(sys.executable)} -IS {shlex.quote(str(client))}"
-    for name in ("weakseg", "papermill", "jupyter", "kernel"):
+    for name in ("weakseg", "papermill", "jupyter", "kernel", "script"):
         (folder / name).write_text(f'#!/bin/sh\nexec {words} "$0" "$@"\n')
         (folder / name).chmod(0o755)
     (folder / "python").symlink_to(sys.executable)
@@ -189,6 +190,9 @@ def _command(shared: list, words: list[str], folder: str, environment: dict[str,
 
         matplotlib.use(environment["MPLBACKEND"])
         IPKernelApp.launch_instance(words[1:])
+    elif name == "script":
+        sys.argv = words[1:]
+        runpy.run_path(words[1], run_name="__main__")
     elif name == "jupyter":
         from nbconvert.nbconvertapp import main as jupyter
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import warm
 import yaml
 from safetensors.torch import load_file
 
@@ -40,6 +41,7 @@ def results(voc, project_root, tmp_path_factory):
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--no-python", str(warm.commands() / "script")]
     script = str(project_root / "tests" / "train" / "as_processes.py")
     arguments = [*command, script, str(voc), str(folder / "two"), str(folder / "config")]
     started = subprocess.Popen(arguments, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True)
