@@ -79,10 +79,15 @@ class Project:
 
 
 def main() -> int:
-    """Call snakemake with the words of the command line, its output where this process has it."""
+    """Make what the words of the command line ask for, its output where this process has it; then nothing is left."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = os.environ | {"PATH": path, WARM: str(warm.commands())}
-    return warm.run(_call, sys.argv[1:], output=1, folder=os.getcwd(), environment=environment) % 256
+    words = sys.argv[1:]
+    if code := warm.run(_call, words, output=1, folder=os.getcwd(), environment=environment):
+        return code % 256
+    again = snakemake([*words, "--dry-run"], Path.cwd(), environment)
+    print(again.stdout)
+    return 0 if again.returncode == 0 and "Nothing to be done" in again.stdout else 1
 
 
 if __name__ == "__main__":
