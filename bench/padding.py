@@ -23,8 +23,11 @@ from weakseg.paths import StudyPaths
 
 
 @torch.no_grad()
-def compare(paths: StudyPaths, experiment: str, seed: int, test_px: int, step: int) -> str:
-    """A row of the table: experiment, photos, IOU at own size and padded, share of pixels whose label differs."""
+def compare(paths: StudyPaths, experiment: str, seed: int, test_px: int | None, step: int) -> str:
+    """A row of the table: experiment, photos, IOU at own size and padded, share of pixels whose label differs.
+
+    Without `test_px` experiment, photos, IOU at own size and pixels that are right.
+    """
     model, facts = load_model(paths.run(experiment, seed).model)
     network, data = facts["network"], open_data(paths.manifest)
     size = len(data.labels)
@@ -33,7 +36,7 @@ def compare(paths: StudyPaths, experiment: str, seed: int, test_px: int, step: i
     for image_id in ids:
         image, truth = data.image(image_id), data.pixel_labels(image_id)
         labels = []
-        for number, side in enumerate((None, test_px)):
+        for number, side in enumerate((None, test_px) if test_px else (None,)):
             seen = network.model_copy(update={"test_px": side})
             scores = whole_scores(model, image, seen, facts["preprocessing"]).numpy()
             full = upsample_scores(
@@ -41,8 +44,11 @@ def compare(paths: StudyPaths, experiment: str, seed: int, test_px: int, step: i
             )
             labels.append(full.argmax(0))
             totals[number] += confusion_matrix(truth, labels[-1], size)
-        differing += int((labels[0] != labels[1]).sum())
+        differing += int((labels[0] != labels[-1]).sum())
         pixels += labels[0].size
+    if not test_px:
+        right = totals[0].trace() / totals[0].sum()
+        return f"| {experiment} | {len(ids)} | {mean_iou_of_occurring(totals[0]):.2f} | {100 * right:.2f} % |"
     own, padded = (mean_iou_of_occurring(total) for total in totals)
     return f"| {experiment} | {len(ids)} | {own:.2f} | {padded:.2f} | {100 * differing / pixels:.2f} % |"
 
@@ -53,7 +59,7 @@ def main() -> None:
     parser.add_argument("--study", default="voc-subset")
     parser.add_argument("--experiments", nargs="+", required=True)
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--test-px", type=int, default=513)
+    parser.add_argument("--test-px", type=int, default=513, help="0: score photos at their own size alone")
     parser.add_argument("--step", type=int, default=8, help="every so many photos")
     arguments = parser.parse_args()
     study = load_study(arguments.study)
