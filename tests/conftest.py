@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-SLOW_FILES = ("test_workflow.py", "test_voc_study.py", "test_inputs.py")
-"""Files whose tests start other programs; they take longest, and come first so that no core waits at the end."""
+SLOW_FILES = (
+    "test_workflow.py", "test_voc_study.py", "test_inputs.py", "test_loop.py", "test_weak_only.py",
+    "test_distributed.py", "test_snapshots.py", "test_start.py", "test_notebooks.py", "test_index.py",
+    "test_mean_field.py",
+)  # fmt: skip
+"""Files whose tests take longest: they come first, so that no core waits at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
