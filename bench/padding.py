@@ -64,7 +64,8 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load_study(arguments.study)
     paths = StudyPaths(study.name, arguments.results)
-    print("| experiment | photos | own size | padded | pixels relabelled |\n|---|---|---|---|---|")
+    columns = ("own size", "padded", "pixels relabelled") if arguments.test_px else ("own size", "pixels right")
+    print(f"| experiment | photos | {' | '.join(columns)} |\n{'|---' * (2 + len(columns))}|")
     for experiment in arguments.experiments:
         seed = study.seeds_of(experiment)[0]
         print(compare(paths, experiment, seed, arguments.test_px, arguments.step), flush=True)

@@ -1,10 +1,13 @@
 """A tiny data set in the VOC layout, made of coloured rectangles, and a study on it."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from weakseg.config import Experiment, Study
 from weakseg.data.images import write_index_png
@@ -35,6 +38,20 @@ def write_voc(root: Path, *, train=4, train_aug=8, val=4, size=(40, 52), seed=0,
     for name, chosen in (("train", ids[:train]), ("train_aug", ids[:train_aug]), ("val", ids[train_aug:])):
         (lists / f"{name}.txt").write_text("\n".join(chosen) + "\n")
     return root
+
+
+def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a file to an archive."""
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def sbd_mat(variable: str, labels: np.ndarray) -> bytes:
+    """A file of SBD: `GTcls` or `GTinst` with a segmentation."""
+    stream = io.BytesIO()
+    savemat(stream, {variable: {"Segmentation": labels, "Boundaries": np.zeros(3)}})
+    return stream.getvalue()
 
 
 def make_study(root: Path, **changes) -> Study:

@@ -34,6 +34,12 @@ WARM = "WEAKSEG_TESTS_WARM"
 """Names the folder of `warm.commands` in an environment whose jobs are to use them."""
 
 
+def forked_commands() -> dict[str, str]:
+    """What makes the jobs of a call of snakemake use the commands of `warm`, in its environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {"PATH": path, WARM: str(warm.commands())}
+
+
 TINY = ("study=tiny", "config_dir=tests/tiny/config")
 """What is configured where the tiny study is planned."""
 
@@ -54,9 +60,8 @@ class Project:
         (root / "profiles").symlink_to("workflow/profiles")
         self.environment = {k: v for k, v in os.environ.items() if k != "WEAKSEG_DATA_ROOT"}
         self.cache = root / "cache"
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.environment.update(PYTHONPATH=str(source / "src"), OMP_NUM_THREADS="1", WEAKSEG_CACHE=str(self.cache))
-        self.environment.update({"PATH": path, WARM: str(warm.commands())})
+        self.environment.update(forked_commands())
 
     def snakemake(self, *arguments: str, config: tuple[str, ...] = TINY) -> str:
         """Output of a successful call."""
@@ -80,8 +85,7 @@ class Project:
 
 def main() -> int:
     """Make what the words of the command line ask for, its output where this process has it; then nothing is left."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = os.environ | {"PATH": path, WARM: str(warm.commands())}
+    environment = os.environ | forked_commands()
     words = sys.argv[1:]
     if code := warm.run(_call, words, output=1, folder=os.getcwd(), environment=environment):
         return code % 256

@@ -1,13 +1,9 @@
 """The whole study `voc`, shrunk: archives and weights from a local server, VGG-16, one experiment, to the report."""
 
-import functools
 import hashlib
-import http.server
-import io
 import re
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +12,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from fabricate import write_voc, write_voc_boxes
+from fabricate import add_member, sbd_mat, write_voc, write_voc_boxes
 from PIL import Image
 from planning import Project
 from safetensors import safe_open
-from scipy.io import savemat
+from serving import served
 
 from weakseg.config import Network
 from weakseg.model import build_model
@@ -50,13 +46,8 @@ PAGES = ("qualitative", "table1")
 """The pages of this report: the others are drawn in the tiny study."""
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The archives of VOC and SBD and a file of VGG-16's weights, each with few bytes, and where they are served."""
     folder = tmp_path_factory.mktemp("served")
     layout = write_voc_boxes(write_voc(folder / "VOC2012", train=3, train_aug=6, val=3))
@@ -72,26 +63,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         for mask in sorted((layout / "SegmentationClassAug").glob("*.png")):
             labels = np.array(Image.open(mask))
             for kind, variable in (("cls", "GTcls"), ("inst", "GTinst")):
-                stream = io.BytesIO()
-                savemat(stream, {variable: {"Segmentation": labels}})
-                member = tarfile.TarInfo(f"benchmark_RELEASE/dataset/{kind}/{mask.stem}.mat")
-                member.size = stream.tell()
-                stream.seek(0)
-                sbd.addfile(member, stream)
+                add_member(sbd, f"benchmark_RELEASE/dataset/{kind}/{mask.stem}.mat", sbd_mat(variable, labels))
     torch.manual_seed(0)
     state = build_model(Network(trunk="vgg16", head_channels=4)).trunk.state_dict()
     torch.save({re.sub(r"^(features\.)?", "features.", key): value for key, value in state.items()}, folder / "vgg.pth")
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(folder) as address:
+        yield folder, address
 
 
 @pytest.fixture(scope="module")
-def project(served: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Project:
+def project(sources: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Project:
     """The workflow with the study `voc`, of which the sizes alone differ, and with the server's addresses."""
-    folder, address = served
+    folder, address = sources
     project = Project(tmp_path_factory.mktemp("voc"), project_root)
     config = project.root / "config"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fabricate import add_member, sbd_mat
 from PIL import Image
 from scipy.io import savemat
 
@@ -29,22 +30,9 @@ SBD = ["2007_000001", "2007_000002", "2008_000003", "2008_000005"]  # one of tra
 OTHER = "2009_000007"  # a photo of another task
 
 
-def add(archive, name, content):
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    archive.addfile(entry, io.BytesIO(content))
-
-
 def mask_png(tmp_path, label):
     write_index_png(tmp_path / "one.png", np.full(SIZE, label), VOC)
     return (tmp_path / "one.png").read_bytes()
-
-
-def mat(variable, label):
-    stream = io.BytesIO()
-    segmentation = np.full(SIZE, label, dtype=np.uint8)
-    savemat(stream, {variable: {"Segmentation": segmentation, "Boundaries": np.zeros(3)}})
-    return stream.getvalue()
 
 
 NOWHERE = "http://127.0.0.1:9/"  # the port at which nothing is to be had
@@ -65,19 +53,29 @@ def archives(source, tmp_path):
         for image_id in sorted({*TRAIN, *VAL, *SBD, OTHER}):
             stream = io.BytesIO()
             Image.new("RGB", SIZE[::-1], (int(image_id[-1]) * 20, 80, 90)).save(stream, "JPEG")
-            add(voc, f"VOCdevkit/VOC2012/JPEGImages/{image_id}.jpg", stream.getvalue())
+            add_member(voc, f"VOCdevkit/VOC2012/JPEGImages/{image_id}.jpg", stream.getvalue())
         for image_id in (*TRAIN, *VAL):
-            add(voc, f"VOCdevkit/VOC2012/SegmentationClass/{image_id}.png", mask_png(tmp_path, 7))
-            add(voc, f"VOCdevkit/VOC2012/SegmentationObject/{image_id}.png", mask_png(tmp_path, 1))
+            add_member(voc, f"VOCdevkit/VOC2012/SegmentationClass/{image_id}.png", mask_png(tmp_path, 7))
+            add_member(voc, f"VOCdevkit/VOC2012/SegmentationObject/{image_id}.png", mask_png(tmp_path, 1))
         for name, ids in (("train", TRAIN), ("val", VAL)):
-            add(voc, f"VOCdevkit/VOC2012/ImageSets/Segmentation/{name}.txt", "".join(f"{i}\n" for i in ids).encode())
-        add(voc, "VOCdevkit/VOC2012/ImageSets/Main/train.txt", b"not this one\n")
-        add(voc, "../../escaped/VOC2012/JPEGImages/../../outside.jpg", b"not a plain name")
+            add_member(
+                voc, f"VOCdevkit/VOC2012/ImageSets/Segmentation/{name}.txt", "".join(f"{i}\n" for i in ids).encode()
+            )
+        add_member(voc, "VOCdevkit/VOC2012/ImageSets/Main/train.txt", b"not this one\n")
+        add_member(voc, "../../escaped/VOC2012/JPEGImages/../../outside.jpg", b"not a plain name")
     with tarfile.open(source / "benchmark.tgz", "w:gz") as sbd:
         for image_id in SBD:
-            add(sbd, f"benchmark_RELEASE/dataset/cls/{image_id}.mat", mat("GTcls", 12))
-            add(sbd, f"benchmark_RELEASE/dataset/inst/{image_id}.mat", mat("GTinst", 2))
-        add(sbd, "benchmark_RELEASE/dataset/train.txt", b"whatever\n")
+            add_member(
+                sbd,
+                f"benchmark_RELEASE/dataset/cls/{image_id}.mat",
+                sbd_mat("GTcls", np.full(SIZE, 12, dtype=np.uint8)),
+            )
+            add_member(
+                sbd,
+                f"benchmark_RELEASE/dataset/inst/{image_id}.mat",
+                sbd_mat("GTinst", np.full(SIZE, 2, dtype=np.uint8)),
+            )
+        add_member(sbd, "benchmark_RELEASE/dataset/train.txt", b"whatever\n")
     return write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz")
 
 
@@ -168,7 +166,7 @@ def test_a_second_study_fetches_and_unpacks_nothing(archives, source, tmp_path, 
 def test_archives_of_another_release_get_another_folder(archives, source, tmp_path):
     root = download_voc(tmp_path / "data", archives)
     with tarfile.open(source / "voc.tar", "a") as voc:
-        add(voc, "VOCdevkit/VOC2012/readme.txt", b"second edition")
+        add_member(voc, "VOCdevkit/VOC2012/readme.txt", b"second edition")
     other = download_voc(tmp_path / "data", write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz"))
     assert other != root and VocFolder(other).read_list("train") == VocFolder(root).read_list("train") == TRAIN
 
@@ -267,7 +265,7 @@ def test_a_truncated_archive(archives, source, tmp_path):
 
 def test_an_archive_without_the_expected_files(archives, source, tmp_path):
     with tarfile.open(source / "benchmark.tgz", "w:gz") as empty:
-        add(empty, "readme.txt", b"nothing here")
+        add_member(empty, "readme.txt", b"nothing here")
     path = write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz")
     with pytest.raises(WeaksegError, match="this is not the SBD archive"):
         download_voc(tmp_path / "data", path)
@@ -277,7 +275,7 @@ def test_a_mat_file_without_a_segmentation(archives, source, tmp_path):
     stream = io.BytesIO()
     savemat(stream, {"other": np.zeros(3)})
     with tarfile.open(source / "benchmark.tgz", "w:gz") as sbd:
-        add(sbd, "benchmark_RELEASE/dataset/cls/2008_000003.mat", stream.getvalue())
+        add_member(sbd, "benchmark_RELEASE/dataset/cls/2008_000003.mat", stream.getvalue())
     path = write_datasets(tmp_path, source / "voc.tar", source / "benchmark.tgz")
     with pytest.raises(WeaksegError, match=r"2008_000003\.mat holds no GTcls"):
         download_voc(tmp_path / "data", path)

@@ -1,11 +1,8 @@
 """Initial weights by name: from a local server, a package or a given file; how a study names them, and what decides."""
 
-import functools
 import hashlib
-import http.server
 import json
 import shutil
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -16,6 +13,7 @@ import yaml
 from fabricate import make_study
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from serving import served
 
 from train.runs import STRONG, ready, trained
 from weakseg import cli, decides
@@ -30,11 +28,6 @@ from weakseg.report.provenance import _weights
 from weakseg.train.named_weights import make_weights
 
 QUICK = Patience(attempts=2, wait_s=0.01, timeout_s=(2.0, 0.5))
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
 
 
 @pytest.fixture
@@ -55,11 +48,8 @@ def published(folder: Path):
     (folder / "served").mkdir()
     path = folder / "served" / "tiny.pth"
     torch.save(build_model(Network(trunk="tiny", head_channels=4)).trunk.state_dict(), path)
-    handler = functools.partial(Quiet, directory=str(path.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield path, f"http://127.0.0.1:{server.server_port}/tiny.pth"
-        server.shutdown()
+    with served(path.parent) as address:
+        yield path, f"{address}/tiny.pth"
 
 
 def sha256(path: Path) -> str:
