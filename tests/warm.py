@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.forkserver
 import os
 import runpy
@@ -75,11 +76,10 @@ def run(
     """The same with the output to a descriptor; the exit status is returned."""
     shared = CONTEXT.reducer.DupFd(output)
     process = start(_call, shared, str(folder), dict(environment), function, arguments)
-    process.join(timeout)
-    if process.exitcode is None:
+    if not multiprocessing.connection.wait([process.sentinel], timeout):
         process.kill()
         raise TimeoutError(f"{function.__name__} {arguments}: more than {timeout:g} s")
-    return process.exitcode
+    return end(process)
 
 
 def _call(output, folder: str, environment: dict[str, str], function: Callable[..., None], arguments: tuple) -> None:
@@ -99,8 +99,21 @@ def start(function: Callable[..., None], *arguments: object) -> multiprocessing.
     """Start a function in a process forked from one that has imported what `preloaded` names."""
     _start_server()
     process = CONTEXT.Process(target=function, args=arguments)
-    process.start()
+    with _STATUS:
+        process.start()
     return process
+
+
+def end(process: multiprocessing.process.BaseProcess) -> int:
+    """The exit status of a process that has ended, or is about to."""
+    with _STATUS:
+        process.join()
+        return process.exitcode
+
+
+# A start also asks how all other processes ended. An exit status is sent once: of two threads that read it at the same
+# moment, one is told 255.
+_STATUS = threading.Lock()
 
 
 @functools.cache
@@ -171,9 +184,9 @@ def _run(connection: socket.socket) -> None:
         ended, _, _ = select.select([process.sentinel, connection], [], [])
         if process.sentinel not in ended:
             process.kill()
-        process.join()
+        code = end(process)
         with contextlib.suppress(OSError):
-            connection.send(str(process.exitcode % 256).encode())
+            connection.send(str(code % 256).encode())
 
 
 def _command(shared: list, words: list[str], folder: str, environment: dict[str, str]) -> None:
