@@ -270,6 +270,16 @@ def _run_paths(call: Call) -> "RunPaths | None":
     return None if call.shown is None else call.paths.run(call.shown[0].id, call.shown[1])
 
 
+@command("Find the principal axes of a frozen trunk's map.")
+@of_study
+@on_gpu
+def projection(call: Call) -> None:
+    from weakseg.train.features import find_projection
+
+    call.set_threads()
+    find_projection(call.study, call.paths, call.data_root)
+
+
 @command("Cache the feature maps of a frozen trunk.")
 @of_study
 @click.option("--role", required=True, type=click.Choice(["training", "evaluation"]), help="Whose photos.")

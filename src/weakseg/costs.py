@@ -90,7 +90,7 @@ def head_of(network: Network, fov: str, labels: int = 21) -> Head:
     """The head of a network: multiply-adds, bytes kept for the backward pass, and parameters."""
     kernel, width = FC6[fov]
     width = network.head_channels or width
-    channels = trunk_of(network).channels
+    channels = network.principal_axes or trunk_of(network).channels
     fc6 = channels * width + kernel**2 * width if network.separable_fc6 else kernel**2 * channels * width
     mac = fc6 + width**2 + width * labels + (channels * labels if network.skip_classifier else 0)
     return Head(mac, 4 * (channels + 6 * width), mac)  # its input, and of fc6 and fc7 map, mask and product
@@ -153,11 +153,12 @@ def feature_cache_mb(study: Study, images: int) -> int:
     network = study.network
     if not network.freeze_trunk:
         return 0
-    size = 1 if network.trunk in BOUNDED_TRUNKS else 2
+    size = 1 if network.trunk in BOUNDED_TRUNKS and network.principal_axes is None else 2
     cells = _photos(network) * _cells(network)
     if study.dataset.scenes is not None:
-        cells = study.dataset.scenes.height_px * study.dataset.scenes.width_px / network.output_stride**2
-    return round(size * trunk_of(network).channels * cells * images / 1e6)
+        scenes = study.dataset.scenes
+        cells = scenes.height_px * scenes.width_px * (network.image_scale / network.output_stride) ** 2
+    return round(size * (network.principal_axes or trunk_of(network).channels) * cells * images / 1e6)
 
 
 def _held_photos_mb(study: Study, images: int) -> int:

@@ -25,7 +25,7 @@ UNREAD_OF_NETWORK = {"test_px": True}
 """Fields that only the scoring of whole photos reads."""
 
 ADDED: dict[str, dict[str, Any]] = {
-    "network": {"fresh_start": "he"},
+    "network": {"fresh_start": "he", "principal_axes": None},
     "solver": {"batch_for_fov": {}},
     "crf": {"finer": []},
     "compute": {"precision": "fp32", "crf": "cores"},
@@ -119,10 +119,15 @@ def annotation(study: Study) -> Any:
     return [geometry.side, geometry.image_scale, geometry.stride, geometry.step, study.boxes is None]
 
 
-def features(study: Study) -> Any:
-    """Pre-trained weights and cached feature maps: the trunk and its input."""
+def trunk(study: Study) -> Any:
+    """Pre-trained weights: the trunk and its input."""
     fields = {"trunk", "output_stride", "image_scale", "weights"}
     return study.network.model_dump(mode="json", include=fields, exclude=NOT_OF_WEIGHTS)
+
+
+def features(study: Study) -> Any:
+    """Feature maps of a frozen trunk and their axes."""
+    return trunk(study) | _without_additions("network", {"principal_axes": study.network.principal_axes})
 
 
 def bbox_seg_search(study: Study) -> Any:

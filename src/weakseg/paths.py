@@ -66,6 +66,11 @@ class StudyPaths:
     def pretrained(self) -> Path:
         return self.root / "weights" / "trunk.safetensors"
 
+    @property
+    def projection(self) -> Path:
+        """The principal axes of a frozen trunk's map."""
+        return self.root / "features" / "projection.safetensors"
+
     def features(self, role: str) -> Path:
         """Cached feature maps of a frozen trunk, of the images for `training` or `evaluation`."""
         return self.root / "features" / f"{role}.safetensors"

@@ -16,7 +16,7 @@ from weakseg.config import Experiment, Study
 from weakseg.crf import CRFParams
 from weakseg.model import build_model
 from weakseg.paths import RunPaths, StudyPaths
-from weakseg.train.features import cache_features
+from weakseg.train.features import cache_features, find_projection
 from weakseg.train.loop import train_run
 from weakseg.train.setup import prepare_run
 
@@ -48,6 +48,8 @@ def ready(study: Study, results: Path, experiments: Sequence[Experiment], *, alp
         write_bbox_rect(paths.manifest, paths.boxes, paths.box_maps("bbox_rect"))
         params = BboxSegParams(alpha, CRFParams(5, 10, 5), iterations=1)
         write_bbox_seg(paths.manifest, paths.boxes, paths.box_maps("bbox_seg"), params)
+    if study.network.principal_axes is not None:
+        find_projection(study, paths)
     if study.network.freeze_trunk:
         cache_features(study, paths, "training")
     return paths

@@ -308,6 +308,11 @@ def feature_maps(role):
     return maps
 
 
+def projection(wildcards):
+    """The principal axes of the trunk's map, where the study projects it."""
+    return [] if study_of(wildcards).network.principal_axes is None else [files_of(wildcards).projection]
+
+
 def label_maps(wildcards):
     """The folders of label maps made from boxes that a run is trained with."""
     return [files_of(wildcards).box_maps(name) for name in experiment_of(wildcards).label_maps]
@@ -397,7 +402,7 @@ def run_minutes(job):
 def features_minutes(wildcards, threads):
     """Time of the caching of a frozen trunk's maps."""
     images = images_of(wildcards.study)
-    number = images.training if wildcards.role == "training" else images.evaluation
+    number = images.evaluation if wildcards.get("role") == "evaluation" else images.training
     return costs.features_minutes(study_of(wildcards), number, threads=threads)
 
 

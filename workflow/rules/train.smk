@@ -42,12 +42,44 @@ rule pretrain:
     params:
         attempt=last_attempt(LOGS / "pretrain.log"),
         options=study_options,
-        decides=decided_by(decides.features),
+        decides=decided_by(decides.trunk),
     message:
         "{wildcards.study}: pre-training of the trunk"
     shell:
         "attempt {log:q} {params.attempt:q}"
         " weakseg pretrain {params.options} --threads {threads} --log {log:q}"
+
+
+rule projection:
+    """Principal axes of a frozen trunk's map, for studies that name how many."""
+    input:
+        sheets,
+        needs_of(FILES.projection),
+        generated,
+        manifest=FILES.manifest,
+        contents=FILES.contents,
+        weights=initial_weights,
+        named_weights=named_weights,
+    output:
+        projection=FILES.projection,
+    log:
+        LOGS / "projection.log",
+    benchmark:
+        BENCHMARKS / "projection.tsv"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=features_minutes,
+    params:
+        attempt=last_attempt(LOGS / "projection.log"),
+        options=study_options,
+        decides=decided_by(decides.features),
+    message:
+        "{wildcards.study}: principal axes of the frozen trunk's map"
+    shell:
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg projection {params.options} --threads {threads} --log {log:q}"
 
 
 rule features:
@@ -60,6 +92,7 @@ rule features:
         contents=FILES.contents,
         weights=initial_weights,
         named_weights=named_weights,
+        projection=projection,
     output:
         maps=FILES.features("{role}"),
     log:
@@ -94,6 +127,7 @@ rule train:
         crop_labels=FILES.crop_labels,
         weights=initial_weights,
         named_weights=named_weights,
+        projection=projection,
         features=feature_maps("training"),
         label_maps=label_maps,
     output:

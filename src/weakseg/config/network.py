@@ -116,7 +116,13 @@ class Network(Strict):
     freeze_trunk: bool = Field(
         False, description="Keep the trunk as it is; its maps are then computed once and cached."
     )
-    image_scale: float = Field(1.0, gt=0, le=2, description="Factor on the photo's sides before the network.")
+    principal_axes: int | None = Field(
+        None,
+        ge=1,
+        description="Frozen trunks: the map is centred, projected on so many principal axes of the training photos' "
+        "cells, and divided by its rms; null: the map as it is.",
+    )
+    image_scale: float = Field(1.0, gt=0, le=4, description="Factor on the photo's sides before the network.")
     crop_px: int = Field(321, ge=33, description="Side of a training crop in network pixels; stride*k+1.")
     test_px: int | None = Field(
         None,
@@ -136,6 +142,8 @@ class Network(Strict):
             raise ValueError(
                 f"network.test_px {self.test_px} is not a multiple of output_stride {self.output_stride} plus 1"
             )
+        if self.principal_axes is not None and not self.freeze_trunk:
+            raise ValueError("network.principal_axes needs network.freeze_trunk: a trunk that learns moves its axes")
         if self.test_px is not None and self.freeze_trunk:
             raise ValueError(
                 "network.test_px cannot be used with network.freeze_trunk, as the maps of a frozen trunk are those of "

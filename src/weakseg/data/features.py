@@ -58,15 +58,22 @@ class FeatureCache:
         self.ids: list[str] = list(self.metadata["sizes"])
         self.step: float | None = self.metadata["step"]
 
-    def check(self, network: Network, weights_sha256: str | None, photos_sha256: str) -> None:
+    def check(
+        self,
+        network: Network,
+        weights_sha256: str | None,
+        photos_sha256: str,
+        projection_sha256: str | None = None,
+    ) -> None:
         """Raise WeaksegError unless the maps are those that a network's trunk gives of certain photos.
 
         Args:
             network: names trunk, stride and scale.
             weights_sha256: hash of the trunk's weights file.
             photos_sha256: hash of the photos (`Contents.digest`).
+            projection_sha256: hash of the file that says how maps are projected, if they are.
         """
-        wanted = cache_facts(network, weights_sha256, photos_sha256)
+        wanted = cache_facts(network, weights_sha256, photos_sha256, projection_sha256)
         for name, value in wanted.items():
             if self.metadata.get(name) != value:
                 raise WeaksegError(
@@ -100,7 +107,9 @@ class FeatureCache:
         return height, width
 
 
-def cache_facts(network: Network, weights_sha256: str | None, photos_sha256: str) -> dict[str, Any]:
+def cache_facts(
+    network: Network, weights_sha256: str | None, photos_sha256: str, projection_sha256: str | None = None
+) -> dict[str, Any]:
     """All that decides a cache's maps."""
     return {
         "trunk": network.trunk,
@@ -108,6 +117,7 @@ def cache_facts(network: Network, weights_sha256: str | None, photos_sha256: str
         "image_scale": network.image_scale,
         "weights_sha256": weights_sha256,
         "photos_sha256": photos_sha256,
+        "projection_sha256": projection_sha256,
     }
 
 

@@ -58,7 +58,8 @@ def score_run(
     scorer: Callable[[Tensor], Tensor] = model
     if network.freeze_trunk:
         cache = FeatureCache(paths.features("evaluation"))
-        cache.check(network, facts["weights_sha256"], contents.digest(ids, "photo"))
+        photos = contents.digest(ids, "photo")
+        cache.check(network, facts["weights_sha256"], photos, facts.get("projection_sha256"))
         sizes = {image_id: cache.size(image_id) for image_id in ids}
         network = network.model_copy(update={"test_px": None})  # maps are those of photos of their own size
         scorer, read = model.head, lambda image_id: cache.maps(image_id)[None]

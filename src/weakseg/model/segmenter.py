@@ -11,6 +11,7 @@ from weakseg.labels import VOC
 from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
 from weakseg.model.efficientnet import SCALES, EfficientNetLiteTrunk
 from weakseg.model.heads import FieldOfView, Head
+from weakseg.model.projection import Projection
 from weakseg.model.vgg16 import Vgg16Trunk
 
 Trunk = Vgg16Trunk | MobileNetV2Trunk | EfficientNetLiteTrunk | SqueezeNetTrunk | TinyTrunk
@@ -21,20 +22,27 @@ class Segmenter(nn.Module):
 
     Attributes:
         trunk: image to map; `trunk.bound` is the upper bound of a map whose lower bound is 0, or None.
-        head: map to scores.
+        projection: the map on fixed axes, or None.
+        head: that, or the map itself, to scores.
         output_stride: input pixels per score cell.
     """
 
-    def __init__(self, trunk: Trunk, head: Head, output_stride: int) -> None:
-        """Join a trunk and a head that fits its channels."""
+    def __init__(self, trunk: Trunk, head: Head, output_stride: int, projection: Projection | None = None) -> None:
+        """Join a trunk and a head that fits what it sees."""
         super().__init__()
         self.trunk = trunk
+        self.projection = projection
         self.head = head
         self.output_stride = output_stride
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, s*k+1, s*m+1) preprocessed -> scores (N, L+1, k+1, m+1), s the output stride."""
-        return self.head(self.trunk(x))
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees of (N, 3, s*k+1, s*m+1): (N, C, k+1, m+1)."""
+        maps = self.trunk(x)
+        return maps if self.projection is None else self.projection(maps)
 
     def fc_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of fc6 and fc7."""
@@ -77,8 +85,10 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
         trunk = SqueezeNetTrunk(output_stride=network.output_stride)
     else:
         trunk = TinyTrunk(output_stride=network.output_stride)
+    axes = network.principal_axes
+    projection = None if axes is None else Projection(trunk.out_channels, axes)
     head = Head(
-        trunk.out_channels,
+        axes or trunk.out_channels,
         fov=fov,
         output_stride=network.output_stride,
         num_labels=num_labels,
@@ -88,4 +98,4 @@ def build_model(network: Network | str, *, fov: FieldOfView = "large", num_label
         skip_classifier=network.skip_classifier,
         separable_fc6=network.separable_fc6,
     )
-    return Segmenter(trunk, head, network.output_stride)
+    return Segmenter(trunk, head, network.output_stride, projection)

@@ -213,7 +213,7 @@ def _write_results(
         },
     )
     names = {"study": study.name, "experiment": experiment.id, "seed": seed, "config_hash": setup.decided_by["hash"]}
-    weights = {"weights_sha256": setup.decided_by["weights_sha256"]}
+    weights = {name: setup.decided_by.get(name) for name in ("weights_sha256", "projection_sha256")}
     save_model(
         setup.run.model,
         setup.model,

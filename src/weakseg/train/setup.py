@@ -26,6 +26,7 @@ from weakseg.labels import LabelSet
 from weakseg.methods import Method
 from weakseg.model import Segmenter, build_model, load_initial_weights
 from weakseg.model.fresh_layers import CROPS, FreshStart, fresh_layers, scale_fresh_layers
+from weakseg.model.projection import load_projection
 from weakseg.model.vgg16 import Vgg16Trunk
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.strict import Strict
@@ -161,10 +162,12 @@ def prepare_run(
     weights = None if network.weights is None else find_weights(network.weights, paths.root, data_root)
     weights_sha256 = None if weights is None else sha256_file(weights)
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
+    projection_sha256 = None if network.principal_axes is None else sha256_file(paths.projection)
     inputs: Inputs
     if network.freeze_trunk:
         cache = FeatureCache(paths.features("training"), memory_share=0.4 / processes.count)
-        cache.check(network, weights_sha256, contents.digest(data.ids("training"), "photo"))
+        photos = contents.digest(data.ids("training"), "photo")
+        cache.check(network, weights_sha256, photos, projection_sha256)
         inputs = FeatureInputs(network, cache)
     elif hold_photos and study.compute.photos != "files":
         where = device if study.compute.photos == "device" else torch.device("cpu")
@@ -194,12 +197,16 @@ def prepare_run(
         "weights_sha256": weights_sha256,
         "data": _data_digests(teachings, contents, paths, tags, study.sampling.repeat_factor_threshold > 0),
     }
+    if projection_sha256 is not None:
+        decided_by["projection_sha256"] = projection_sha256
     decided_by["hash"] = sha256_json(decided_by)
 
     model = build_model(network, fov=experiment.fov, num_labels=len(data.labels))
     loaded: frozenset[str] = frozenset()
     if weights is not None and network.weights is not None:
         loaded = load_initial_weights(model, weights, network.weights.sha256).from_file
+    if model.projection is not None:
+        model.projection.load_state_dict(load_projection(paths.projection)[0].state_dict())
     threshold = study.sampling.repeat_factor_threshold
     images_of = images_of_batch(experiment, solver.batch)
     if min(images_of) < processes.count:
