@@ -20,8 +20,8 @@ from weakseg.model.inputs import network_input
 from weakseg.model.projection import load_projection, principal_projection, save_projection
 from weakseg.paths import StudyPaths
 
-PROJECTION_PHOTOS = 400
-"""Training photos at most, evenly spaced in their list, on which principal axes are found: some 10^5 cells."""
+PROJECTION_PHOTOS = 150
+"""Training photos at most, evenly spaced in their list, on which principal axes are found: 50,000 cells and more."""
 
 
 class _FrozenTrunk:
