@@ -45,7 +45,8 @@ TINY = ("study=tiny", "config_dir=tests/tiny/config")
 
 RULES = {
     "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
-    "notebook", "page", "index", "scenes", "projection", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
+    "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
+    "projection",
 }  # fmt: skip
 
 
@@ -58,7 +59,7 @@ class Project:
         for name in ("workflow", "notebooks", "config", "tests/tiny", "src/weakseg/report/page"):
             shutil.copytree(source / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
         (root / "profiles").symlink_to("workflow/profiles")
-        self.environment = {k: v for k, v in os.environ.items() if k != "WEAKSEG_DATA_ROOT"}
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("WEAKSEG_DATA_ROOT", "WEAKSEG_SEEDS")}
         self.cache = root / "cache"
         self.environment.update(PYTHONPATH=str(source / "src"), OMP_NUM_THREADS="1", WEAKSEG_CACHE=str(self.cache))
         self.environment.update(forked_commands())

@@ -15,7 +15,7 @@ from weakseg.paths import StudyPaths
 
 RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
-    "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
+    "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
 )  # fmt: skip
 BY_HAND = ("doctor", "reference", "schemas", "segment")
 

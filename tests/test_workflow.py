@@ -597,6 +597,16 @@ def test_a_finished_study_is_planned_without_what_it_was_made_of(
     assert done.returncode != 0 and "photos: path '{data_root}/gone' needs a data root" in done.stdout
 
 
+@pytest.mark.parametrize(("value", "runs"), [("1", 1), ("3", 3), ("0", 0), ("many", 0)])
+def test_a_number_of_seeds_stands_for_those_of_the_study(fresh: Project, value: str, runs: int) -> None:
+    config = (*TINY, f"seeds={value}")
+    if runs:
+        assert fresh.planned("strong_1464", config=config)["train"] == runs
+    else:
+        done = fresh.call("strong_1464", "--dry-run", config=config)
+        assert done.returncode != 0 and f"seeds={value}" in done.stdout and "from 1 to 99" in done.stdout
+
+
 @pytest.mark.parametrize("value", ["true", "True", "false", "yes"])
 def test_a_study_that_needs_a_gpu_is_told_to_do_without(fresh: Project, value: str) -> None:
     """By an environment variable: the commands, by which jobs run again, stay the same."""
@@ -665,7 +675,7 @@ def test_trainings_share_the_gpus_of_a_machine(
     assert {name for *_, name in spans} == ({"GPU-0", "GPU-1"} if together == 2 else {"GPU-0"} if gpus else {"None"})
 
 
-GPU_RULES = {"features", "train", "estep_maps", "score"}
+GPU_RULES = {"projection", "features", "train", "estep_maps", "score"}
 
 
 @pytest.fixture
@@ -688,10 +698,11 @@ def asked(printed: str) -> dict[str, dict[str, str]]:
 
 def test_rules_ask_for_a_gpu_if_they_use_one_and_for_what_they_need(wordy: Project) -> None:
     jobs = asked(wordy.snakemake("--dry-run", "--cores", "2", config=bring("voc-subset", wordy)))
-    demo = asked(wordy.snakemake("--dry-run", "--cores", "2", config=("study=demo",)))
-    assert {rule for rule, resources in (jobs | demo).items() if "gpu" in resources} == GPU_RULES
-    assert set(jobs | demo) >= RULES and all(jobs[rule]["gpu"] == "1" for rule in GPU_RULES)
-    assert all({"mem_mb", "runtime"} <= set(resources) for rule, resources in demo.items() if rule in RULES)
+    for config in (("study=demo",), TINY):
+        jobs |= asked(wordy.snakemake("--dry-run", "--cores", "2", config=config))
+    assert {rule for rule, resources in jobs.items() if "gpu" in resources} == GPU_RULES
+    assert set(jobs) >= RULES and all(jobs[rule]["gpu"] == "1" for rule in GPU_RULES)
+    assert all({"mem_mb", "runtime"} <= set(resources) for rule, resources in jobs.items() if rule in RULES)
     # VGG-16 whole with the paper's mini-batch, on a GPU and on a CPU.
     whole = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=bring("voc", wordy)))
     assert int(whole["train"]["mem_mb"]) > 8000 and int(whole["train"]["runtime"]) < 1000

@@ -298,7 +298,7 @@ def test_the_sheet_of_the_project_is_valid(project_root: Path) -> None:
             )
     assert load_study("voc", project_root / "config").network.weights.name == "vgg16-caffe"
     assert load_study("voc-subset", project_root / "config").network.weights.name == "efficientnet_lite0"
-    assert load_study("demo", project_root / "config").network.weights.name is None
+    assert load_study("demo", project_root / "config").network.weights.name == "efficientnet_lite0"
 
 
 def test_a_run_starts_from_named_weights_and_its_report_names_them(folder: Path, published, voc: Path) -> None:

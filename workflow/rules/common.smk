@@ -14,6 +14,7 @@ from weakseg import costs, decides
 from weakseg.cli import ALLOW_CPU
 from weakseg.config import (
     DATA_ROOT_VARIABLE,
+    SEEDS_VARIABLE,
     config_hash,
     load_paper,
     load_sheet,
@@ -51,6 +52,7 @@ SETTINGS = {
     "results": "results",
     "config_dir": own("config"),
     "data_root": None,
+    "seeds": None,
     "allow_cpu": "false",
 }
 
@@ -105,8 +107,9 @@ def attempt(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
-def use_environment(data_root, allow_cpu):
-    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand data root and devices to every command.
+def use_environment(data_root, seeds, allow_cpu):
+    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand data root, seeds and devices to every
+    command.
 
     Of the user's own settings of Jupyter, IPython and matplotlib none reach a job: a page looks alike for everybody.
     """
@@ -128,6 +131,8 @@ def use_environment(data_root, allow_cpu):
     )
     if data_root:
         os.environ.update({DATA_ROOT_VARIABLE: data_root})
+    if seeds:
+        os.environ.update({SEEDS_VARIABLE: seeds})
     if allow_cpu:
         os.environ.update({ALLOW_CPU: "true"})
 
@@ -144,7 +149,7 @@ def limit_gpu_jobs():
 
 settings = read_settings(config)
 RESULTS, CONFIG_DIR = settings["results"], settings["config_dir"]
-use_environment(settings["data_root"], settings["allow_cpu"].lower() == "true")
+use_environment(settings["data_root"], settings["seeds"], settings["allow_cpu"].lower() == "true")
 limit_gpu_jobs()
 STUDIES = attempt(find_studies, CONFIG_DIR, settings["study"])
 STUDY = attempt(load_study, settings["study"], CONFIG_DIR)

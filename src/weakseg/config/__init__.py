@@ -10,7 +10,7 @@ from weakseg.config.dataset import Dataset, Lists, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
 from weakseg.config.paper import PaperFigure, load_paper
-from weakseg.config.reading import DATA_ROOT_VARIABLE, config_hash, resolve_path
+from weakseg.config.reading import DATA_ROOT_VARIABLE, SEEDS_VARIABLE, config_hash, resolve_path
 from weakseg.config.solver import Sampling, Solver
 from weakseg.config.study import (
     Study,
@@ -26,6 +26,7 @@ from weakseg.config.weights import KnownWeights, WeightsFile, load_weights, name
 __all__ = [
     "DATA_ROOT_VARIABLE",
     "EVERY",
+    "SEEDS_VARIABLE",
     "Boxes",
     "Compute",
     "CrfDistances",

@@ -12,7 +12,7 @@ Role = Literal["pixel_labelled", "training", "evaluation", "held_out"]
 """What a list of images is for: images with pixel labels, of which the strong ones are taken first; all training
 images; images that are scored; those of them on which the CRF is tuned."""
 
-SCENES_VERSION = 2
+SCENES_VERSION = 3
 """Raised when the generator no longer gives the same images for the same sizes and seed."""
 
 
@@ -27,7 +27,7 @@ class Scenes(Strict):
     val: int = Field(60, ge=1, description="Images of `val`.")
     crf_val: int = Field(10, ge=1, description="Held-out images of `val` on which the CRF is tuned.")
     classes: int = Field(20, ge=2, description="Foreground classes that occur (labels 1..classes).")
-    pretrain_per_class: int = Field(60, ge=1, description="Single-object images a class for pre-training.")
+    pretrain_per_class: int = Field(60, ge=0, description="Single-object images a class for pre-training; 0: none.")
     pretrain_size_px: int = Field(64, ge=32, description="Side of a pre-training image in pixels.")
 
 

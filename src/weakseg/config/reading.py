@@ -16,6 +16,7 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 DATA_ROOT_VARIABLE = "WEAKSEG_DATA_ROOT"
+SEEDS_VARIABLE = "WEAKSEG_SEEDS"
 """Environment variable that replaces `{data_root}` in configured paths."""
 
 

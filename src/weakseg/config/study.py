@@ -1,5 +1,7 @@
 """A study: one file under `config/studies/`, with the experiments that it runs."""
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +12,7 @@ from weakseg.config.crf import Boxes, CrfSearch
 from weakseg.config.dataset import Dataset
 from weakseg.config.experiment import Experiment, ExperimentSheet
 from weakseg.config.network import InitialWeights, Network
-from weakseg.config.reading import explain, read_yaml
+from weakseg.config.reading import SEEDS_VARIABLE, explain, read_yaml
 from weakseg.config.solver import Sampling, Solver
 from weakseg.config.weights import load_weights, named_weights
 from weakseg.errors import WeaksegError
@@ -133,6 +135,9 @@ def study_path(study: str | Path, config_dir: str | Path = "config") -> Path:
 def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
     """Read a study by name (`config/studies/{name}.yaml`) or by path.
 
+    If the environment variable WEAKSEG_SEEDS is a number n, all experiments have the seeds 0 to n - 1, whatever the
+    file says of them.
+
     Raises:
         WeaksegError: no such file, not YAML, an unknown key or a value out of range; each field is named.
     """
@@ -142,7 +147,10 @@ def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
         return named_weights(name, load_weights(config_dir), trunk).of_study(name)
 
     try:
-        loaded = Study.model_validate(read_yaml(path), context={"weights": weights})
+        fields = read_yaml(path)
+        if number := os.environ.get(SEEDS_VARIABLE):
+            fields = {**fields, "seeds": _first_seeds(number), "seeds_for": {}}
+        loaded = Study.model_validate(fields, context={"weights": weights})
     except ValidationError as error:
         raise explain(path, error) from error
     experiments = {row.id: row for row in load_sheet(config_dir).experiments}
@@ -164,6 +172,12 @@ def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
                 "out of `experiments`, or that line"
             )
     return loaded
+
+
+def _first_seeds(number: str) -> tuple[int, ...]:
+    if not re.fullmatch("[1-9][0-9]?", number):
+        raise WeaksegError(f"seeds={number} (environment variable {SEEDS_VARIABLE}): say a number from 1 to 99")
+    return tuple(range(int(number)))
 
 
 def _check_overrides(study: Study, path: Path) -> None:

@@ -141,8 +141,9 @@ def _shadows(placed: list[_Placed], canvas: np.ndarray, horizon: int) -> None:
 
 
 def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, colour cast, a gradient over the image and sensor noise; (H, W, 3) uint8."""
+    """Light, colour cast, a gradient over the image, the roughness of surfaces and sensor noise; (H, W, 3) uint8."""
     height, width = canvas.shape[:2]
+    canvas = canvas * _roughness(height, width, rng)[..., None]
     light = rng.uniform(0.72, 1.12) * rng.uniform(0.92, 1.08, 3)
     slope = rng.normal(0, 0.12, 2)
     gradient = 1 + slope[0] * np.linspace(-1, 1, height)[:, None] + slope[1] * np.linspace(-1, 1, width)[None]
@@ -150,6 +151,17 @@ def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     noise = rng.standard_normal(canvas.shape, dtype=np.float32) * rng.uniform(2, 7)
     lit = canvas * (gradient * shadow)[..., None] * light + noise
     return np.clip(lit, 0, 255).astype(np.uint8)
+
+
+def _roughness(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Light and dark spots of a few pixels, (H, W), in some places stronger than in others.
+
+    With it neighbouring pixels within a region differ as much as in photos of VOC of the same size (docs/scenes.md); a
+    dense CRF finds the outlines of evenly painted things too easily.
+    """
+    unit = height / 120
+    spots = smooth_noise(rng, height, width, 3 * unit) + 0.8 * smooth_noise(rng, height, width, 8 * unit)
+    return 1 + rng.uniform(0.0, 0.25) * np.exp(1.2 * smooth_noise(rng, height, width, 25 * unit)) * spots
 
 
 def drawn_classes(scenes: Scenes, labels: LabelSet) -> tuple[str, ...]:
