@@ -69,7 +69,8 @@ def test_nothing_is_missing(paths, tmp_path):
 
 def test_what_rules_make_or_fetch_is_not_missing(paths, tmp_path, project_root):
     config = project_root / "config"
-    assert outside_needs(load_study("demo", config), paths) == []
+    assert outside_needs(load_study("tiny", project_root / "tests/tiny/config"), paths) == []
+    assert states(load_study("demo", config), paths) == {WEIGHTS: "fetched"}
     assert states(load_study("voc", config), paths)["photos"] == "fetched"
     cached = study_of(write_voc(tmp_path / "voc"), {"path": "{cache}/weights/vgg.safetensors"})
     assert states(cached, paths)[WEIGHTS] == "fetched"
