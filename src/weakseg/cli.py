@@ -372,6 +372,14 @@ def index(call: Call) -> None:
     write_index(call.study, call.paths, call.config_dir)
 
 
+@command("Write the gallery: every run's label maps in one page.")
+@of_study
+def gallery(call: Call) -> None:
+    from weakseg.report.gallery import write_gallery
+
+    write_gallery(call.study, call.paths, call.config_dir, threads=call.threads)
+
+
 @command("Collect a study's results for results/reference.")
 @of_study
 @click.option(
