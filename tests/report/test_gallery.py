@@ -163,6 +163,15 @@ def test_pictures_become_smaller_and_then_fewer(finished, ids, monkeypatch):
     assert count == len(ids) and side < 52
     count, side = drawn(round(0.9 * smallest))
     assert 1 <= count < len(ids) and side == 16
+    # A page that becomes larger than was reckoned is made again.
+    reckoned, rooms = gallery._fitting, []
+
+    def wrongly(results, facts, ids, room):
+        rooms.append(room)
+        return reckoned(results, facts, ids, 1.06 * room if len(rooms) == 1 else room)
+
+    monkeypatch.setattr(gallery, "_fitting", wrongly)
+    assert drawn(round(0.97 * smallest))[1] == 16 and rooms[1] < rooms[0]
     with pytest.raises(WeaksegError, match="study fabricated: its gallery does not fit into 5,000 bytes"):
         gallery_html(few, largest=5000)
 

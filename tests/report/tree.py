@@ -102,7 +102,10 @@ def write_boxes_tree(results: StudyResults) -> None:
     run = paths.run(*results.estep_run)
     shown = data.ids("training")[:2]
     moments = ("start", "middle", "end")
-    cells = {f"{moment}/{i}": np.ascontiguousarray(_rect(paths, i)[::8, ::8] % 4) for moment in moments for i in shown}
+    cells = {}
+    for number, moment in enumerate(moments):
+        for i in shown:
+            cells[f"{moment}/{i}"] = np.ascontiguousarray((_rect(paths, i)[::8, ::8] + 2 - number) % 4)
     for drawn in results.estep_runs:
         save_file(cells, paths.run(*drawn).estep_maps)
     confusion = pd.DataFrame(np.eye(len(VOC), dtype=int) * 50 + 1, columns=list(VOC.names))
