@@ -46,7 +46,9 @@ def tiny():
 @pytest.fixture(scope="module")
 def browser():
     """One browser for all tests of the file."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make .venv/.dev)")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed; `make test` installs it"
+    )
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(
@@ -404,6 +406,12 @@ def test_a_view_stands_in_its_address(reader, gallery, written, ids):
     assert chosen(again, "a") == ("em_adapt_weak", False) and chosen(again, "b")[0] == TRUTH
     assert again.input_value("#order") == "worst" and shown(again) == photos
     assert again.locator(".chip[aria-pressed=true]").count() == 1
+    # A link within the page leaves the choices as they are.
+    again.click("a[href='#weak']")
+    again.wait_for_function("document.querySelector('#weak').getBoundingClientRect().top < 200")
+    assert chosen(again, "a") == ("em_adapt_weak", False) and shown(again) == photos
+    there = opened_gallery(reader, written, "#weak")
+    there.wait_for_function("document.querySelector('#weak').getBoundingClientRect().top < 200")
     # What an address says of a run that there is not is nothing.
     other = opened_gallery(reader, written, "#a=nosuch,dcnn&order=nosuch&classes=nosuch")
     assert chosen(other, "a")[1] and shown(other) == ids

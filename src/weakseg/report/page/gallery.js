@@ -95,6 +95,7 @@ function writeAddress() {
 }
 
 function readAddress() {
+  if (!location.hash.includes("=")) return; // none, or the name of a section
   const words = new URLSearchParams(location.hash.slice(1));
   for (const side of SIDES) {
     const [run, stage] = (words.get(side) ?? "").split(",");
@@ -220,7 +221,9 @@ makeControls();
 makeCards();
 makeWeak();
 makeLarge();
+const section = document.getElementById(location.hash.slice(1));
 readAddress();
 show();
+section?.scrollIntoView(); // the cards above it were not there when the browser looked for it
 addEventListener("keydown", onKey);
 addEventListener("hashchange", () => { readAddress(); show(); });
