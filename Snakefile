@@ -48,6 +48,12 @@ for page in SHOWN_PAGES:
                 CHOSEN.report / f"{page}.html",
 
 
+rule gallery:
+    """The gallery of the configured study."""
+    input:
+        CHOSEN.report / "gallery.html",
+
+
 for row in EXPERIMENTS:
     check_name(row.id, workflow)
 

@@ -46,7 +46,7 @@ TINY = ("study=tiny", "config_dir=tests/tiny/config")
 RULES = {
     "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
     "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
-    "projection",
+    "projection", "gallery_page",
 }  # fmt: skip
 
 

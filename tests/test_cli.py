@@ -15,7 +15,7 @@ from weakseg.paths import StudyPaths
 
 RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
-    "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index",
+    "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index", "gallery",
 )  # fmt: skip
 BY_HAND = ("doctor", "reference", "schemas", "segment")
 
@@ -70,7 +70,7 @@ def test_version_and_help_wait_for_no_library() -> None:
             ["evaluate.score", "evaluate.segment", "train.loop", "train.estep_maps", "train.features"], {"torch"},
         ),
         (["report.tables", "annotations.label_quality"], {"pandas"}),
-        (["report.index", "report.reference"], {"pandas", "matplotlib"}),
+        (["report.index", "report.gallery", "report.reference"], {"pandas", "matplotlib"}),
     ],
 )  # fmt: skip
 def test_commands_do_not_wait_for_libraries_they_do_not_need(modules: list[str], allowed: set[str]) -> None:

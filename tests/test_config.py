@@ -22,6 +22,7 @@ from weakseg.config import (
     Solver,
     Study,
     config_hash,
+    estep_runs,
     load_paper,
     load_sheet,
     load_study,
@@ -381,6 +382,10 @@ def test_the_eighteen_rows(project_root: Path) -> None:
         assert (row.estep_stream and row.estep_stream.method) == estep
     study = load_study("voc", project_root / "config")
     assert shown_run(study, list(rows)) == ("bbox_em_fixed_weak", 0)
+    weak = ["em_fixed_weak", "em_adapt_weak", "bbox_em_fixed_weak"]
+    assert estep_runs(study, list(rows)) == [(name, study.seeds_of(name)[0]) for name in weak]
+    mixed = [row for row in rows if row.kind != "weak"]
+    assert [name for name, _ in estep_runs(study, mixed)] == ["em_fixed_semi_200", "bbox_em_fixed_semi"]
     assert load_sheet(project_root / "config").lists.sizes() == {
         "pixel_labelled": 1464, "training": 10582, "evaluation": 1449, "held_out": 100,
     }  # fmt: skip

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 BOX_RULES = ("bbox_rect", "tune_boxes", "bbox_seg", "label_quality")
-EVERY_RUN = {"train": 6, "estep_maps": 1, "score": 6, "tune_crf": 6, "evaluate": 6}
+EVERY_RUN = {"train": 6, "estep_maps": 3, "score": 6, "tune_crf": 6, "evaluate": 6}
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +97,18 @@ def change_study(function: Callable[[dict], object]) -> Callable[[str], str]:
     return change
 
 
+PAGES = ("table", "notebook", "page", "gallery_page", "index")
+"""Rules of what people read."""
+
 STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
 
 
 def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
     pages = len(list((fresh.root / "notebooks").glob("*.ipynb")))
     runs = dict.fromkeys(("score", "tune_crf", "evaluate"), len(RUNS))
-    once = dict.fromkeys(("scenes", "data", "annotate", "pretrain", "index", *BOX_RULES, "estep_maps"), 1)
+    once = dict.fromkeys(("scenes", "data", "annotate", "pretrain", "gallery_page", "index", *BOX_RULES), 1)
     twice = dict.fromkeys(("features", "table"), 2)
-    expected = {**runs, **once, **twice, "train": len(RUNS), "notebook": pages, "page": pages}
+    expected = {**runs, **once, **twice, "train": len(RUNS), "estep_maps": 3, "notebook": pages, "page": pages}
     assert fresh.planned() == {name: count for name, count in expected.items() if count}
 
 
@@ -209,13 +212,37 @@ def test_run_by_file_name_of_a_study_that_is_not_the_configured_one(fresh: Proje
     assert jobs["train"] == jobs["evaluate"] == 1 and "pretrain" not in jobs
 
 
+def test_the_gallery_is_part_of_the_report_and_a_target(fresh: Project, project_root: Path) -> None:
+    planned = fresh.planned("gallery")
+    drawn = {"train": 6, "evaluate": 6, "estep_maps": 3, "bbox_rect": 1, "bbox_seg": 1, "gallery_page": 1}
+    assert planned.items() >= drawn.items() and not {"notebook", "page", "table", "index"} & set(planned)
+    page = project_root / "src/weakseg/report/page"
+    included = set(re.findall(r"'(gallery\S*)'", (page / "gallery.html.j2").read_text(encoding="utf-8")))
+    assert included == {path.name for path in page.glob("gallery*")} - {"gallery.html.j2"}
+    (words,) = (
+        line
+        for line in shell_commands(fresh.snakemake("gallery", "--dry-run", "--printshellcmds"))
+        if "gallery" in line
+    )
+    assert words[words.index("weakseg") :][:2] == ["weakseg", "gallery"]
+
+
+def test_a_changed_script_makes_the_gallery_again(
+    finished: Project, edit: Callable[[str, Callable[[str], str]], None]
+) -> None:
+    for path in sorted((finished.root / "src/weakseg/report/page").glob("gallery*")):
+        edit(str(path.relative_to(finished.root)), lambda text: text + "\n")
+        assert finished.planned() == {"gallery_page": 1, "index": 1}, path.name
+        finished.snakemake("--touch", "--forceall")
+
+
 def test_figure_4_and_the_boxes_train_no_more_than_they_show(fresh: Project) -> None:
     planned = fresh.planned("figure4")
     assert planned["estep_maps"] == planned["train"] == 1 and "score" not in planned
     assert "bbox_seg" in fresh.planned("boxes")
     assert fresh.planned("table3") == {
         name: count for name, count in fresh.planned().items()
-        if name not in ("notebook", "page", "index", "label_quality", "estep_maps")
+        if name not in ("notebook", "page", "gallery_page", "index", "label_quality", "estep_maps")
     } | {"table": 1, "train": 4, "score": 4, "tune_crf": 4, "evaluate": 4}  # fmt: skip
 
 
@@ -225,7 +252,8 @@ def test_a_study_without_boxes_leaves_their_lines_and_pages_out(fresh: Project) 
     study.update(name="boxless", boxes=None, experiments=None)
     (fresh.root / "boxless.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     planned = fresh.planned(config=("study=boxless.yaml", TINY[1]))
-    assert not set(BOX_RULES) & set(planned) and planned["table"] == 1 and "estep_maps" not in planned
+    assert not set(BOX_RULES) & set(planned) and planned["table"] == 1
+    assert planned["estep_maps"] == 2  # those of EM-Fixed and EM-Adapt
     listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=("study=boxless.yaml", TINY[1])).split()
     assert "table3" not in listed and "figure4" not in listed and "table1" in listed
 
@@ -315,12 +343,12 @@ def test_edit_of_a_rule_s_command_trains_nothing(
         (lambda s: s["solver"].update(lr=0.02), {**EVERY_RUN, "label_quality": 1}),
         (
             lambda s: s.update(solver_for={"em_adapt_weak": {"lr": 0.02}}),
-            {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
+            {"train": 1, "estep_maps": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
         ),
         (
             # EM-Adapt alone.
             lambda s: s.update(methods={"em_adapt": {"rounds": 3}}),
-            {"train": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
+            {"train": 1, "estep_maps": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
         ),
         (
             lambda s: s.update(methods={"bbox_em_fixed": {"fg_bias": 7}}),
@@ -336,7 +364,7 @@ def test_edit_of_a_rule_s_command_trains_nothing(
         (
             # What is shown of a run never trains it again.
             lambda s: s["boxes"].update(quality_images=2),
-            {"label_quality": 1, "estep_maps": 1},
+            {"label_quality": 1, "estep_maps": 3},
         ),
         (
             lambda s: s["dataset"]["scenes"].update(seed=2),
@@ -366,7 +394,7 @@ def test_change_of_a_study_runs_what_depends_on_it(
 ) -> None:
     edit(STUDY_FILE, change_study(change))
     planned = finished.planned()
-    assert {k: v for k, v in planned.items() if k not in ("table", "notebook", "page", "index")} == rules
+    assert {k: v for k, v in planned.items() if k not in PAGES} == rules
 
 
 def test_more_seeds_run_the_new_ones_only(finished: Project, edit: Callable[[str, Callable[[str], str]], None]) -> None:

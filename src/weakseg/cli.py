@@ -19,6 +19,7 @@ from weakseg.logs import logged
 
 if TYPE_CHECKING:
     from weakseg.config import Experiment, Study
+    from weakseg.data.dataset import DataSet
     from weakseg.paths import RunPaths, StudyPaths
 
 ALLOW_CPU = "WEAKSEG_ALLOW_CPU"
@@ -306,7 +307,7 @@ def train(call: Call, experiment: "Experiment", seed: int, workers: int) -> None
 @of_run
 @on_gpu
 def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
-    from weakseg.annotations.chosen_images import candidates, telling_images
+    from weakseg.annotations.chosen_images import shown_images
     from weakseg.annotations.label_quality import measured_images
     from weakseg.config import load_sheet
     from weakseg.data.box_files import read_boxes
@@ -323,11 +324,16 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
         counts=study.counts, paper=load_sheet(call.config_dir).lists,
     )  # fmt: skip
     own = [i for stream, ids in zip(experiment.streams, lists, strict=True) if stream.how.estep for i in ids]
+    shown = shown_images(images, boxes, study.report.box_images, own)
+    # Only of the run in Figure 4 are the labels of many images held against the truth (`weakseg label-quality`).
+    measured = measured_images(study, images, boxes) if call.shown == (experiment, seed) else _with_truth(images, shown)
     write_estep_maps(
-        study, experiment, seed, paths, call.data_root, call.config_dir,
-        shown=telling_images(boxes, candidates(images, boxes, own), study.report.box_images),
-        measured=measured_images(study, images, boxes),
+        study, experiment, seed, paths, call.data_root, call.config_dir, shown=shown, measured=measured
     )  # fmt: skip
+
+
+def _with_truth(images: "DataSet", ids: Sequence[str]) -> list[str]:
+    return [image_id for image_id in ids if images.has_pixel_labels(image_id)]
 
 
 @command("Score the evaluation images with a trained run.")
@@ -374,6 +380,14 @@ def index(call: Call) -> None:
     from weakseg.report.index import write_index
 
     write_index(call.study, call.paths, call.config_dir)
+
+
+@command("Write the gallery: every run's label maps in one page.")
+@of_study
+def gallery(call: Call) -> None:
+    from weakseg.report.gallery import write_gallery
+
+    write_gallery(call.study, call.paths, call.config_dir, threads=call.threads)
 
 
 @command("Collect a study's results for results/reference.")

@@ -11,7 +11,7 @@ from annotations import slow
 from weakseg.annotations import bbox_seg_maps
 from weakseg.annotations.bbox_rect_maps import bbox_rect, write_bbox_rect
 from weakseg.annotations.bbox_seg_maps import BboxSegParams, bbox_seg, box_core, box_probabilities, write_bbox_seg
-from weakseg.annotations.chosen_images import candidates, spread, telling_images
+from weakseg.annotations.chosen_images import candidates, shown_images, spread, telling_images
 from weakseg.crf import CRFParams, mean_field, unary_from_probabilities
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import Box, ImageBoxes
@@ -272,6 +272,18 @@ def test_spread_takes_ids_at_even_distances():
     ids = [str(n) for n in range(11)]
     assert spread(ids, 3) == ["0", "5", "10"] and spread(ids, None) == ids and spread(ids, 20) == ids
     assert len(set(spread(ids, 7))) == 7
+
+
+def test_methods_are_shown_on_telling_images_or_where_there_are_no_boxes_on_some(tmp_path):
+    folder = VocFolder(
+        write_voc(tmp_path / "voc"), lists={"pixel_labelled": ["a", "b"], "training": ["a", "b", "c", "d"]}
+    )
+    entry = ImageBoxes((40, 40), (Box(1, 0, 0, 20, 20), Box(2, 10, 10, 30, 30)), "xml")
+    empty = ImageBoxes((40, 40), (), "xml")
+    assert shown_images(folder, {"a": empty, "b": entry, "c": entry}, 1) == ["b"]
+    assert shown_images(folder, {}, 2) == ["a", "b"]
+    assert shown_images(folder, {}, 2, ["b", "c", "d"]) == ["b"]
+    assert shown_images(folder, {}, 1, ["c", "d"]) == ["c"]  # those of the strong images that teach by the method: none
 
 
 def test_telling_images_show_several_classes_and_overlaps():

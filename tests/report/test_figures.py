@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 
 from weakseg.labels import VOC, LabelSet
 from weakseg.report import box_pages, figures
+from weakseg.report.estep_maps import at_pixels
 from weakseg.report.results import read_grids, read_logs, read_per_class
 from weakseg.report.tables import read_table
 
@@ -210,7 +211,7 @@ def test_boxes_lie_where_they_are():
 
 def test_cells_at_pixels():
     cells = np.array([[1, 2], [3, 4]], dtype=np.uint8)
-    shown = box_pages.at_pixels(cells, (9, 12), 8.0)
+    shown = at_pixels(cells, (9, 12), 8.0)
     assert shown.shape == (9, 12)
     assert np.array_equal(shown[::8, ::8], cells)  # a cell's own pixel shows its label
     assert (shown[:5, :5] == 1).all() and (shown[5:, 5:] == 4).all()  # half-way goes to the even cell

@@ -51,7 +51,7 @@ def report_on(finished, root, project_root):
     shutil.copytree(finished.paths.root, root / "fabricated")
     paths = StudyPaths("fabricated", root)
     shutil.copytree(project_root / "notebooks", paths.report / "notebooks")
-    for name in (*read_pages(project_root / "notebooks"), "own_page"):
+    for name in (*read_pages(project_root / "notebooks"), "own_page", "gallery"):
         (paths.report / f"{name}.html").write_text("<p>page</p>")
     results = StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
     write_index(results.study, paths, results.config_dir)
@@ -73,7 +73,7 @@ def changed(finished, tmp_path, project_root):
 def test_links_lead_somewhere(reported, pages):
     page = Links((reported.paths.report / "index.html").read_text())
     addresses = [address for address in page.addresses if not address.startswith("data:")]
-    assert addresses == [*(f"{name}.html" for name in pages), "own_page.html"]
+    assert addresses == ["gallery.html", *(f"{name}.html" for name in pages), "own_page.html"]
     assert all((reported.paths.report / address).is_file() for address in addresses)
     for said in ("IOU against pixel labels", "The boxes on images, the search for alpha", "own page"):
         assert said in page.text
@@ -182,7 +182,7 @@ def test_reference_holds_every_run(reported, pages, tmp_path):
         "table1.csv", "table1.md", "metrics.csv", "per_class.csv", "crf_grid.csv", "training.csv", "provenance.json",
         "table3.csv", "table3.md", "bbox_seg_grid.csv", "label_quality.csv", "figures/alpha.png", "figures/figure4.jpg",
         "notes.txt", "figures/iou_vs_strong.png", "figures/qualitative.jpg", "figures/failures.jpg",
-        *(f"report/{name}.html" for name in (*pages, "own_page", "index")),
+        *(f"report/{name}.html" for name in (*pages, "own_page", "gallery", "index")),
     }  # fmt: skip
     # Copied figures are the study's own.
     pd.testing.assert_frame_equal(pd.read_csv(target / "table1.csv"), read_table(reported.paths, "table1"))
@@ -207,6 +207,13 @@ def test_pages_that_are_too_large_are_refused(reported, tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "LARGEST_PAGE", 1000)
     with pytest.raises(WeaksegError, match=r"index.html: [\d,]+ bytes, and a page that is kept may have 1,000"):
         collect_reference(reported.study, reported.paths, reported.config_dir, tmp_path / "reference")
+
+
+def test_a_gallery_that_is_too_large_is_drawn_smaller(changed, tmp_path):
+    (changed.paths.report / "gallery.html").write_text("a" * (reference.LARGEST_PAGE + 1))
+    collect_reference(changed.study, changed.paths, changed.config_dir, tmp_path / "reference")
+    kept = (tmp_path / "reference/fabricated/report/gallery.html").read_text()
+    assert len(kept) <= reference.LARGEST_PAGE and 'id="data"' in kept
 
 
 def test_runs_that_break_the_paper_s_protocol_say_so(changed):

@@ -93,7 +93,7 @@ def test_files_are_those_of_all_runs(finished):
 def test_finished_pages_say_what_their_notebooks_say(tmp_path, finished):
     paths = type(finished.paths)("fabricated", tmp_path)
     write(paths.report / "notebooks", "mine", {"weakseg": {"title": "Mine", "place": 3}, "papermill": {}})
-    for name in ("aaa_old", "mine", "index"):
+    for name in ("aaa_old", "mine", "index", "gallery"):
         (paths.report / f"{name}.html").write_text("")
     assert existing_pages(paths) == {"mine": Page(title="Mine", place=3), "aaa_old": Page(title="aaa old")}
     assert list(existing_pages(paths)) == ["mine", "aaa_old"]

@@ -102,8 +102,12 @@ def write_boxes_tree(results: StudyResults) -> None:
     run = paths.run(*results.estep_run)
     shown = data.ids("training")[:2]
     moments = ("start", "middle", "end")
-    cells = {f"{moment}/{i}": np.ascontiguousarray(_rect(paths, i)[::8, ::8] % 4) for moment in moments for i in shown}
-    save_file(cells, run.estep_maps)
+    cells = {}
+    for number, moment in enumerate(moments):
+        for i in shown:
+            cells[f"{moment}/{i}"] = np.ascontiguousarray((_rect(paths, i)[::8, ::8] + 2 - number) % 4)
+    for drawn in results.estep_runs:
+        save_file(cells, paths.run(*drawn).estep_maps)
     confusion = pd.DataFrame(np.eye(len(VOC), dtype=int) * 50 + 1, columns=list(VOC.names))
     frames = [confusion.assign(moment=m, iteration=n, images=10, truth=list(VOC.names)) for n, m in enumerate(moments)]
     pd.concat(frames).to_csv(run.estep_confusion, index=False)

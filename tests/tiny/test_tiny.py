@@ -137,15 +137,22 @@ def test_boxes_became_maps_and_were_held_against_the_truth(study: Study, paths: 
     assert set(quality.loc[quality["method"] == "Bbox-EM-Fixed", "moment"]) == {"start", "middle", "end"}
 
 
+def test_each_method_with_an_e_step_has_maps_and_the_run_of_figure_4_is_measured(paths: StudyPaths) -> None:
+    for run, images in (("em_adapt_weak", 2), ("em_fixed_semi_1464_9118", 2), ("bbox_em_fixed_weak", 6)):
+        assert len(load_file(paths.run(run, 0).estep_maps)) == 3 * 2  # three moments, two images
+        assert set(pd.read_csv(paths.run(run, 0).estep_confusion)["images"]) == {images}, run
+
+
 def test_report_is_whole_and_its_links_lead_somewhere(paths: StudyPaths, project_root: Path) -> None:
-    pages = {path.stem for path in (project_root / "notebooks").glob("*.ipynb")} | {"index"}
+    written = {"index", "gallery"}
+    pages = {path.stem for path in (project_root / "notebooks").glob("*.ipynb")} | written
     assert {path.stem for path in paths.report.glob("*.html")} == pages
     for page in pages:
         text = (paths.report / f"{page}.html").read_text(encoding="utf-8")
         assert "Traceback (most recent call last)" not in text
         for link in re.findall(r'href="([^"#:]+)"', text):
             assert (paths.report / link).exists(), f"{page}.html links to {link}"
-    for page in pages - {"index"}:
+    for page in pages - written:
         executed = json.loads((paths.report / "notebooks" / f"{page}.ipynb").read_text(encoding="utf-8"))
         assert any(cell.get("outputs") for cell in executed["cells"])
         assert 'src="data:image/' in (paths.report / f"{page}.html").read_text(encoding="utf-8"), f"{page}: no figure"

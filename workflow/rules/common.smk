@@ -33,7 +33,7 @@ from weakseg.files import sha256_json
 from weakseg.gpus import usable_gpus
 from weakseg.needs import image_counts, require_needs
 from weakseg.paths import StudyPaths
-from weakseg.report.pages import SMALL_FILES, files_read, read_pages, shown_pages
+from weakseg.report.pages import SMALL_FILES, files_read, gallery_files, read_pages, shown_pages
 
 
 def own(name):
@@ -356,6 +356,11 @@ def page_input(wildcards):
     return files_named(wildcards, PAGES[wildcards.page].reads)
 
 
+def gallery_input(wildcards):
+    """What the gallery reads."""
+    return gallery_files(study_of(wildcards), experiments_of(wildcards), files_of(wildcards))
+
+
 def index_input(wildcards):
     """The tables and runs, and the pages that the index links to."""
     folder = files_of(wildcards).report
@@ -366,7 +371,7 @@ def index_input(wildcards):
         files_named(wildcards, SMALL_FILES)
         + configs
         + notebooks
-        + [folder / f"{page}.html" for page in pages]
+        + [folder / f"{page}.html" for page in (*pages, "gallery")]
     )
 
 

@@ -1,3 +1,7 @@
+# Endings of the names of the gallery's scripts, which are one module.
+GALLERY_SCRIPTS = ("", "_cards", "_confusion", "_large", "_matrix", "_pictures", "_weak")
+
+
 rule table:
     """One table of the paper with this study's figures beside the published ones."""
     input:
@@ -89,6 +93,40 @@ rule page:
         " jupyter nbconvert {input.executed:q} --to html --no-input --template page --template-file notebook.html.j2"
         " --TemplateExporter.extra_template_basedirs={params.templates:q}"
         " --output-dir {params.folder:q} --output {wildcards.page}.html > {log:q} 2>&1"
+
+
+rule gallery_page:
+    """Every run's label maps in one page that people can look through; `gallery` is its target."""
+    input:
+        sheets,
+        generated,
+        gallery_input,
+        templates=[f"{TEMPLATES}/page/{part}.html.j2" for part in ("gallery", "head", "macros")],
+        styles=[f"{TEMPLATES}/page/{part}.css" for part in ("report", "gallery")],
+        scripts=[f"{TEMPLATES}/page/gallery{part}.js" for part in GALLERY_SCRIPTS],
+    output:
+        html=report(
+            FILES.report / "gallery.html",
+            caption="../report/gallery.rst",
+            category="Pages",
+        ),
+    log:
+        LOGS / "gallery.log",
+    benchmark:
+        BENCHMARKS / "gallery.tsv"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        attempt=last_attempt(LOGS / "gallery.log"),
+        options=study_options,
+        decides=decides_pages,
+    message:
+        "{wildcards.study}: gallery"
+    shell:
+        "attempt {log:q} {params.attempt:q}"
+        " weakseg gallery {params.options} --threads {threads} --log {log:q}"
 
 
 rule index:

@@ -59,6 +59,24 @@ def telling_images(boxes: Mapping[str, ImageBoxes], ids: Sequence[str], count: i
     return chosen
 
 
+def shown_images(
+    data: DataSet, boxes: Mapping[str, ImageBoxes], count: int, among: Sequence[str] | None = None
+) -> list[str]:
+    """Training images on which methods are shown at work: telling ones, or some at even distances without boxes.
+
+    Args:
+        data: the data set.
+        boxes: by image; none where the data set has none.
+        count: images in all; fewer where there are fewer.
+        among: the images that may be chosen; None: all.
+    """
+    if boxes:
+        return telling_images(boxes, candidates(data, boxes, among), count)
+    allowed = set(data.ids("training") if among is None else among)
+    lists = [[i for i in sorted(data.ids(role)) if i in allowed] for role in ("pixel_labelled", "training")]
+    return spread(lists[0] or lists[1], count)
+
+
 def _varied(boxes: Mapping[str, ImageBoxes], ids: Sequence[str], count: int, seen: set[int]) -> list[str]:
     """The first `count` ids, those that show a class not in `seen` before the others; adds to `seen`."""
     fresh: list[str] = []

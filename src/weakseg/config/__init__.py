@@ -14,6 +14,7 @@ from weakseg.config.reading import DATA_ROOT_VARIABLE, SEEDS_VARIABLE, config_ha
 from weakseg.config.solver import Sampling, Solver
 from weakseg.config.study import (
     Study,
+    estep_runs,
     load_sheet,
     load_study,
     shown_run,
@@ -53,6 +54,7 @@ __all__ = [
     "TrunkName",
     "WeightsFile",
     "config_hash",
+    "estep_runs",
     "load_paper",
     "load_sheet",
     "load_study",

@@ -233,6 +233,19 @@ def shown_run(study: Study, experiments: list[Experiment]) -> tuple[str, int] | 
     return next(((row.id, study.seeds_of(row.id)[0]) for row in rows), None)
 
 
+def estep_runs(study: Study, experiments: list[Experiment]) -> list[tuple[str, int]]:
+    """Id and first seed of the runs of which E-step maps are drawn, in the order of the experiments.
+
+    It is one run a method that has an E-step: the first experiment without pixel labels, else the first.
+    """
+    chosen: dict[str, Experiment] = {}
+    for row in sorted(experiments, key=lambda row: row.kind != "weak"):
+        if row.estep_stream is not None:
+            chosen.setdefault(row.estep_stream.method, row)
+    ids = {row.id for row in chosen.values()}
+    return [(row.id, study.seeds_of(row.id)[0]) for row in experiments if row.id in ids]
+
+
 def study_tables(experiments: list[Experiment]) -> list[str]:
     """The tables that a study fills: those to which one of its experiments belongs first of all."""
     return sorted({row.table for row in experiments})

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from weakseg.annotations.chosen_images import candidates, telling_images
 from weakseg.data.box_files import boxes_of, read_agreement, read_boxes
@@ -17,11 +15,9 @@ from weakseg.errors import WeaksegError
 from weakseg.labels import IGNORE
 from weakseg.metrics import image_iou
 from weakseg.report import figures
+from weakseg.report.estep_maps import MOMENTS, at_pixels, images_shown, read_estep_maps
 from weakseg.report.paper import PaperSetting
 from weakseg.report.results import StudyResults
-
-MOMENTS = {"start": "start", "middle": "half-way", "end": "end"}
-"""How a figure names the moments of a training at which its E-step is shown."""
 
 LONGEST_PX = 300
 """Longer side of a picture on a page; larger photos are thinned out by a whole factor."""
@@ -130,15 +126,8 @@ def draw_figure4(results: StudyResults) -> Figure:
         raise WeaksegError(
             f"study {results.study.name}: it runs no Bbox-EM-Fixed on boxes alone, so there is no E-step"
         )
-    path = results.paths.run(*results.estep_run).estep_maps
-    try:
-        maps = load_file(path)
-    except FileNotFoundError:
-        raise WeaksegError(f"{path}: no such file; make the run with `snakemake {path}`") from None
-    except SafetensorError as error:
-        raise WeaksegError(f"{path}: not readable ({error}); delete it and run snakemake again") from error
-    chosen = list(dict.fromkeys(name.split("/", 1)[1] for name in maps))
-    return _draw(results, read_boxes(results.paths.boxes, results.labels), sorted(chosen), maps)
+    maps = read_estep_maps(results.paths.run(*results.estep_run).estep_maps)
+    return _draw(results, read_boxes(results.paths.boxes, results.labels), images_shown(maps), maps)
 
 
 def _draw(
@@ -173,12 +162,3 @@ def _draw(
 def draw_alpha(results: StudyResults) -> Figure:
     """The search for alpha beside the published one."""
     return figures.alpha_curve(read_grid(results), PaperSetting.read(results.config_dir).alpha)
-
-
-def at_pixels(cells: np.ndarray, size: tuple[int, ...], pixels_a_cell: float) -> np.ndarray:
-    """A label map at score cells as seen at an image's pixels: each pixel shows its nearest cell within the image."""
-    rows, columns = (
-        np.minimum(np.round(np.arange(length) / pixels_a_cell), (length - 1) // pixels_a_cell).astype(int)
-        for length in size
-    )
-    return cells[np.ix_(rows, columns)]

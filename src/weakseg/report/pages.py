@@ -10,9 +10,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from weakseg.config import Experiment, Study, shown_run, study_tables
+from weakseg.config import Experiment, Study, estep_runs, shown_run, study_tables
 from weakseg.errors import WeaksegError
 from weakseg.paths import RunPaths, StudyPaths
+
+GALLERY = "gallery"
+"""The page that shows every run's label maps in a browser."""
+
+WITHOUT_NOTEBOOK = ("index", GALLERY)
+"""Pages that a command writes, not a notebook."""
 
 BOX_FILES = ("boxes", "bbox_seg_grid", "label_quality")
 ESTEP_FILES = ("estep_maps", "estep_confusion")
@@ -106,6 +112,15 @@ def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment]
     return found
 
 
+def gallery_files(study: Study, experiments: list[Experiment], paths: StudyPaths) -> list[Path]:
+    """The files that the gallery reads: what `files_read` says of all runs, and the pictures of first seeds."""
+    first = [paths.run(row.id, study.seeds_of(row.id)[0]) for row in experiments]
+    found = files_read(("manifest", "metrics", "boxes", "box_maps"), study, experiments, paths)
+    found += [paths.run(row.id, seed).config for row in experiments for seed in study.seeds_of(row.id)]
+    found += [run.labels(crf=crf) for run in first for crf in (True, False)]
+    return [*found, paths.image_labels, *(paths.run(*drawn).estep_maps for drawn in estep_runs(study, experiments))]
+
+
 def _run_files(run: RunPaths, name: str) -> list[Path]:
     file: Any = getattr(run, name)
     return [file(crf=True), file(crf=False)] if callable(file) else [file]
@@ -115,7 +130,7 @@ def existing_pages(paths: StudyPaths) -> dict[str, Page]:
     """The pages of the report's folder by name, in the order of reading; what they say is in the executed notebooks."""
     found = {}
     for html in paths.report.glob("*.html"):
-        if html.stem != "index":
+        if html.stem not in WITHOUT_NOTEBOOK:
             notebook = paths.report / "notebooks" / f"{html.stem}.ipynb"
             found[html.stem] = read_page(notebook) if notebook.is_file() else Page(title=html.stem.replace("_", " "))
     return _in_order(found)

@@ -1,7 +1,6 @@
 """Collecting a study's results under `results/reference`, small enough to be committed."""
 
 import io
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,8 @@ from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_text
 from weakseg.paths import StudyPaths
 from weakseg.report import box_pages, figures
+from weakseg.report.gallery import gallery_html
+from weakseg.report.pages import GALLERY
 from weakseg.report.pictures import draw_qualitative
 from weakseg.report.provenance import write_provenance
 from weakseg.report.results import StudyResults, data_counts, read_grids, read_logs, read_metrics, read_per_class
@@ -35,7 +36,7 @@ def collect_reference(
     """
     results = StudyResults(study, study_experiments(study, config_dir), paths, Path(config_dir))
     target = Path(out_dir) / study.name
-    pages = _pages(paths)
+    pages = _pages(results)
     # Read before anything is written: an unfinished study leaves the reference as it was.
     frames = {
         "metrics": read_metrics(results),
@@ -57,27 +58,33 @@ def collect_reference(
         with atomic_path(target / "figures" / name) as temporary:
             temporary.write_bytes(content)
     write_provenance(results, target / "provenance.json")
-    for page in pages:
-        with atomic_path(target / "report" / page.name) as temporary:
-            shutil.copyfile(page, temporary)
+    for name, text in pages.items():
+        atomic_write_text(target / "report" / name, text)
 
 
 def _has_boxes(results: StudyResults) -> bool:
     return any(row.label_maps for row in results.experiments)
 
 
-def _pages(paths: StudyPaths) -> list[Path]:
-    """The report's pages, all of them small enough."""
-    pages = sorted(paths.report.glob("*.html"))
+def _pages(results: StudyResults) -> dict[str, str]:
+    """The report's pages by file name, all of them small enough; a gallery that is not is drawn smaller."""
+    paths = results.paths
+    files = sorted(paths.report.glob("*.html"))
     index = paths.report / "index.html"
-    if index not in pages:
+    if index not in files:
         raise WeaksegError(f"{index}: no such page; make it with `snakemake --config study={paths.study}`")
-    for page in pages:
-        if page.stat().st_size > LARGEST_PAGE:
+    pages = {}
+    for page in files:
+        size = page.stat().st_size
+        if size > LARGEST_PAGE and page.stem == GALLERY:
+            pages[page.name] = gallery_html(results, largest=LARGEST_PAGE)
+        elif size > LARGEST_PAGE:
             raise WeaksegError(
-                f"{page}: {page.stat().st_size:,} bytes, and a page that is kept may have {LARGEST_PAGE:,}; show fewer "
-                "images (report.qualitative_images)"
+                f"{page}: {size:,} bytes, and a page that is kept may have {LARGEST_PAGE:,}; show fewer images "
+                "(report.qualitative_images)"
             )
+        else:
+            pages[page.name] = page.read_text(encoding="utf-8")
     return pages
 
 

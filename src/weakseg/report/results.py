@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.config import EVERY, Experiment, Study, load_study, shown_run, study_experiments, study_tables
+from weakseg.config import EVERY, Experiment, Study, estep_runs, load_study, shown_run, study_experiments, study_tables
 from weakseg.data.dataset import ROLES, read_manifest
 from weakseg.errors import WeaksegError
 from weakseg.labels import LabelSet
@@ -47,6 +47,11 @@ class StudyResults:
     def estep_run(self) -> tuple[str, int] | None:
         """Experiment and seed of the run whose E-step is shown; None where there is none."""
         return shown_run(self.study, self.experiments)
+
+    @property
+    def estep_runs(self) -> list[tuple[str, int]]:
+        """Experiment and seed of the runs of which there are E-step maps, one a method with an E-step."""
+        return estep_runs(self.study, self.experiments)
 
     def weak_word(self, table: str) -> str:
         """What a table calls its weakly annotated images: `boxes` where all of them have boxes, else `weak`."""
