@@ -26,7 +26,7 @@ APART_PX = 6
 SIDES = ("ymin", "xmin", "ymax", "xmax")
 
 Picture = tuple[np.ndarray, np.ndarray, list[tuple[str, tuple[int, int, int, int]]]]
-"""Image (H, W, 3) and labels (H, W), uint8, void 255; class and box of objects (rows and columns, the last included)."""
+"""Image (H, W, 3) and labels (H, W), uint8, void 255; class and box (rows and columns, all included) of objects."""
 
 
 def scenes(number: int) -> Iterator[Picture]:
