@@ -17,6 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from weakseg.model.dropout import Dropout
+
 FieldOfView = Literal["small", "large"]
 
 
@@ -103,7 +105,7 @@ class Head(nn.Module):
         self.fc8 = _classifier(width, num_labels)
         self.skip = _classifier(in_channels, num_labels) if skip_classifier else None
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, C, h, w) -> scores (N, L+1, h, w)."""
