@@ -15,6 +15,7 @@ from weakseg.cli import ALLOW_CPU
 from weakseg.config import (
     DATA_ROOT_VARIABLE,
     SEEDS_VARIABLE,
+    Settings,
     config_hash,
     load_paper,
     load_sheet,
@@ -44,17 +45,11 @@ def own(name):
 
 NOTEBOOKS = own("notebooks")
 TEMPLATES = own("src/weakseg/report")
+CONTAINER = own("envs/weakseg.sif")
 # Every rule's command begins with `attempt LOG BEFORE`. Snakemake formats the prefix, so that its braces are doubled.
 PREFIX = f'set -euo pipefail; attempt() {{ sh {shlex.quote(own("workflow/scripts/attempt.sh"))} "$@"; }}; '
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
-SETTINGS = {
-    "study": "demo",
-    "results": "results",
-    "config_dir": own("config"),
-    "data_root": None,
-    "seeds": None,
-    "allow_cpu": "false",
-}
+SETTINGS = {**Settings().model_dump(), "config_dir": own("config")}
 
 
 def read_settings(given):
@@ -484,5 +479,11 @@ def decides_table(wildcards):
 
 def decides_pages(wildcards):
     """What the pages of the report print of the configuration."""
+    return printed_configuration(wildcards.study)
+
+
+@functools.cache
+def printed_configuration(study):
+    """The hash of what any page prints: all pages of a study ask for it."""
     paper = attempt(read_yaml, Path(CONFIG_DIR, "paper.yaml"))
-    return sha256_json([config_hash(study_of(wildcards), PAPER_LISTS), repr(paper)])
+    return sha256_json([config_hash(read_study(study), PAPER_LISTS), repr(paper)])
