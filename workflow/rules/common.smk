@@ -370,6 +370,28 @@ def index_input(wildcards):
     )
 
 
+# What `snakemake --report` calls a file: by columns and their texts.
+
+
+def table_labels(wildcards):
+    """A table by its name and what it trains with. In one column: of two, each with two texts, Snakemake makes switches."""
+    rows = [row for row in experiments_of(wildcards) if row.table == wildcards.table]
+    kinds = {"image": "image-level labels", "box": "bounding boxes"}
+    about = [text for kind, text in kinds.items() if any(row.weak_annotation == kind for row in rows)]
+    return {"table": f"{wildcards.table}: {', '.join(about) or 'pixel labels'}"}
+
+
+def page_labels(wildcards):
+    """A page by its title, with what it shows."""
+    page = PAGES[wildcards.page]
+    return {"page": page.title, "shows": page.about}
+
+
+def index_labels(wildcards):
+    """The page that leads to all others."""
+    return {"page": "Index", "shows": "What was found, and the way to the other pages."}
+
+
 def notebook_parameters(wildcards, input):
     """Parameters of the notebooks, the files that a page reads among them, as options of papermill."""
     values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}
