@@ -19,7 +19,7 @@ RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
     "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index", "gallery",
 )  # fmt: skip
-BY_HAND = ("doctor", "reference", "schemas", "segment")
+BY_HAND = ("doctor", "reference", "report", "schemas", "segment")
 
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "numpy", "pydantic", "numba", "joblib"}
 
@@ -51,7 +51,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     # Every option says what it is for, and what it is where nothing is said.
     listed = shown[shown.index("Options:") :].splitlines()[1:]
     assert all(re.match(r"  -.*  \w|  -\S.*$|    ", line) for line in listed)
-    assert ("--study" in shown) == (command not in ("schemas", "segment", "weights"))
+    assert ("--study" in shown) == (command not in ("report", "schemas", "segment", "weights"))
     assert ("--seed" in shown) == (command in ("train", "estep-maps", "score", "tune-crf", "evaluate"))
 
 

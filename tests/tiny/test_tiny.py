@@ -181,6 +181,6 @@ def test_snakemake_s_own_report_lists_tables_and_pages_by_their_titles(
     )
     listed = {kind: [results[name]["labels"] for name in categories[kind]["tiny"]] for kind in categories}
     titles = {page.title for page in read_pages(project_root / "notebooks").values()}
-    assert {labels["page"] for labels in listed["Pages"]} == {"Index", *titles}
+    assert {labels["page"] for labels in listed["Pages"]} == {"Index", "Gallery", *titles}
     tables = sorted(labels["table"] for labels in listed["Tables"])
     assert tables == ["table1: image-level labels", "table3: bounding boxes"]

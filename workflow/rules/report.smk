@@ -117,6 +117,8 @@ rule gallery_page:
             FILES.report / "gallery.html",
             caption="../report/gallery.rst",
             category="Pages",
+            subcategory="{study}",
+            labels=gallery_labels,
         ),
     log:
         LOGS / "gallery.log",
