@@ -7,6 +7,5 @@ include: "workflow/Snakefile"
 # An included file cannot say what the default is.
 rule all:
     """The configured study's report, which is the default of workflow/Snakefile too."""
-    default_target: True
     input:
         rules.report.input,

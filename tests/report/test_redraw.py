@@ -19,15 +19,15 @@ from weakseg.report.provenance import gather_provenance
 from weakseg.report.redraw import redraw_report
 from weakseg.report.reference import collect_reference
 from weakseg.report.restore import restore_results
-from weakseg.report.tables import read_table
+from weakseg.report.tables import read_table, write_table
 
 PROJECT = Path(__file__).parents[2]
 KEPT = sorted(path.name for path in (PROJECT / "results" / "reference").iterdir())
 
 
 @pytest.fixture(scope="module")
-def kept(finished, tmp_path_factory):
-    """What is kept of the finished study."""
+def collected(finished, tmp_path_factory):
+    """A finished study, and the folder of what is kept of it."""
     root = tmp_path_factory.mktemp("kept")
     paths = StudyPaths("fabricated", root / "results")
     shutil.copytree(finished.paths.root, paths.root)
@@ -35,11 +35,23 @@ def kept(finished, tmp_path_factory):
     (paths.report / "index.html").write_text("<p>index</p>")
     shown = base64.b64encode(b"a photo").decode()
     (paths.report / "figure4.html").write_text(f'<img src="data:image/jpeg;base64,{shown}" alt="">')
-    collect_reference(finished.study, paths, finished.config_dir, root / "reference")
-    return root / "reference" / "fabricated"
+    first = paths.run("em_fixed_weak", 0).metrics
+    metrics = json.loads(first.read_text())
+    metrics["crf"]["val"]["iou_occurring"] = 12.5
+    first.write_text(json.dumps(metrics))
+    study = results.StudyResults(finished.study, finished.experiments, paths, finished.config_dir)
+    for table in study.tables:
+        write_table(study.study, paths, study.config_dir, table)
+    collect_reference(study.study, paths, study.config_dir, root / "reference")
+    provenance = root / "reference" / "fabricated" / "provenance.json"
+    noted = json.loads(provenance.read_text())
+    noted["reported"]["hardware"]["cpu"] = "the machine of the runs"
+    provenance.write_text(json.dumps(noted))
+    return study, provenance.parent
 
 
-def test_what_is_kept_says_what_the_results_said(kept, finished, tmp_path):
+def test_what_is_kept_says_what_the_results_said(collected, tmp_path):
+    finished, kept = collected
     again = restore_results(kept, tmp_path)
     assert (again.study, again.experiments, again.labels) == (finished.study, finished.experiments, finished.labels)
     for read in (
@@ -99,7 +111,8 @@ def test_a_changed_notebook_shows_in_its_page_and_what_is_committed_stays(projec
     assert {path: path.stat().st_mtime_ns for path in reference.rglob("*")} == before
 
 
-def test_results_that_are_not_whole_are_named(kept, tmp_path):
+def test_results_that_are_not_whole_are_named(collected, tmp_path):
+    _, kept = collected
     with pytest.raises(WeaksegError, match=r"would replace .*fabricated; name another folder"):
         restore_results(kept, kept.parent)
     assert (kept / "metrics.csv").is_file()
