@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from weakseg.errors import WeaksegError
@@ -73,15 +74,17 @@ def _lacks(results: StudyResults, page: str, reads: tuple[str, ...]) -> str:
 
 @contextmanager
 def _kernel() -> Iterator[Any]:
-    """One kernel for all notebooks: most of a page's time are its imports."""
+    """One kernel for all notebooks, without the user's own settings: most of a page's time are its imports."""
     from jupyter_client.manager import KernelManager
 
     kernel = KernelManager(kernel_name="python3", transport="ipc")
-    kernel.start_kernel(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
-    try:
-        yield kernel
-    finally:
-        kernel.shutdown_kernel(now=True)
+    with TemporaryDirectory() as settings:
+        own = {"IPYTHONDIR": settings, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        kernel.start_kernel(env={**os.environ, **own})
+        try:
+            yield kernel
+        finally:
+            kernel.shutdown_kernel(now=True)
 
 
 def _draw(notebook: Path, executed: Path, html: Path, results: StudyResults, kernel: Any) -> None:
