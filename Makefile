@@ -1,4 +1,5 @@
 # make reproduce   the demo study to results/demo/report/index.html   (make reproduce ARGS="--config study=...")
+# make report      the pages of results/reference drawn anew from its files to build/report, in less than a minute
 # make test        all checks, the tiny study run for real, and the tests
 # make lint        only the checks of style, types and workflow        make lock   new versions of the requirements
 # make install     only .venv with the locked packages
@@ -23,7 +24,7 @@ ifneq ($(shell test -w "$${XDG_CACHE_HOME:-$$HOME}" && echo writable),writable)
 export XDG_CACHE_HOME := $(CURDIR)/$(BUILD)/cache
 endif
 
-.PHONY: install reproduce test lint tiny unit lock clean
+.PHONY: install reproduce report test lint tiny unit lock clean
 ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
 endif
@@ -32,6 +33,9 @@ install: $(VENV)/.package
 
 reproduce: $(VENV)/.package
 	$(BIN)/snakemake $(ARGS)
+
+report: $(VENV)/.package
+	$(BIN)/weakseg report
 
 # The checks fill the gaps that the tiny study leaves. pytest comes last: it reads that study, and its summary ends
 # the output.

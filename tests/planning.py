@@ -56,8 +56,10 @@ class Project:
     def __init__(self, root: Path, source: Path) -> None:
         self.root = root
         shutil.copy(source / "Snakefile", root)
-        for name in ("workflow", "notebooks", "config", "tests/tiny", "src/weakseg/report/page"):
-            shutil.copytree(source / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        for name in (".test", "workflow", "notebooks", "config", "tests/tiny", "src/weakseg/report/page"):
+            shutil.copytree(
+                source / name, root / name, ignore=shutil.ignore_patterns(".*_checkpoints", ".snakemake", "results")
+            )
         (root / "profiles").symlink_to("workflow/profiles")
         self.environment = {k: v for k, v in os.environ.items() if k not in ("WEAKSEG_DATA_ROOT", "WEAKSEG_SEEDS")}
         self.cache = root / "cache"
@@ -77,11 +79,14 @@ class Project:
     def planned(self, *arguments: str, config: tuple[str, ...] = TINY) -> dict[str, int]:
         """Rule -> number of jobs of a dry run; named targets and the total left out."""
         text = self.snakemake(*arguments, "--dry-run", "--quiet", "rules", config=config)
-        if "Nothing to be done" in text:
-            return {}
-        stats = text.split("Job stats:")[1].split("total")[0]
-        jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", stats, flags=re.MULTILINE)}
-        return {name: count for name, count in jobs.items() if name in RULES}
+        return {} if "Nothing to be done" in text else planned_jobs(text)
+
+
+def planned_jobs(text: str) -> dict[str, int]:
+    """Rule -> number of jobs by the output of a dry run; named targets and the total left out."""
+    stats = text.split("Job stats:")[1].split("total")[0]
+    jobs = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", stats, flags=re.MULTILINE)}
+    return {name: count for name, count in jobs.items() if name in RULES}
 
 
 def main() -> int:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from weakseg import cli, schemas
 from weakseg.config import Experiment, Study
@@ -17,7 +19,7 @@ RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
     "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index", "gallery",
 )  # fmt: skip
-BY_HAND = ("doctor", "reference", "schemas", "segment")
+BY_HAND = ("doctor", "reference", "report", "schemas", "segment")
 
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "numpy", "pydantic", "numba", "joblib"}
 
@@ -49,7 +51,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     # Every option says what it is for, and what it is where nothing is said.
     listed = shown[shown.index("Options:") :].splitlines()[1:]
     assert all(re.match(r"  -.*  \w|  -\S.*$|    ", line) for line in listed)
-    assert ("--study" in shown) == (command not in ("schemas", "segment", "weights"))
+    assert ("--study" in shown) == (command not in ("report", "schemas", "segment", "weights"))
     assert ("--seed" in shown) == (command in ("train", "estep-maps", "score", "tune-crf", "evaluate"))
 
 
@@ -187,10 +189,33 @@ def test_schemas_in_the_repository_are_those_of_the_models(
 def test_drifted_and_missing_schemas_are_named(tmp_path: Path) -> None:
     schemas.write_schemas(tmp_path)
     schemas.write_schemas(tmp_path, check=True)
-    study = tmp_path / "study.schema.json"
-    drifted = json.loads(study.read_text(encoding="utf-8"))
-    drifted["properties"]["seeds"]["default"] = [1]
-    study.write_text(json.dumps(drifted, indent=1) + "\n", encoding="utf-8")
-    (tmp_path / "figure.schema.json").unlink()
-    with pytest.raises(WeaksegError, match=r"study\.schema\.json, .*figure\.schema\.json: .*run `weakseg schemas`"):
+    study = tmp_path / "study.schema.yaml"
+    drifted = study.read_text(encoding="utf-8").replace("Seeds of every experiment.", "Seeds.")
+    study.write_text(drifted, encoding="utf-8")
+    (tmp_path / "paper.schema.yaml").unlink()
+    with pytest.raises(WeaksegError, match=r"study\.schema\.yaml, .*paper\.schema\.yaml: .*run `weakseg schemas`"):
         schemas.write_schemas(tmp_path, check=True)
+
+
+def test_configuration_names_its_schema_and_keeps_to_it(project_root: Path) -> None:
+    folders = (project_root / "config", project_root / "tests" / "tiny" / "config", project_root / ".test" / "config")
+    files = [path for folder in folders for path in sorted(folder.rglob("*.yaml")) if not path.is_symlink()]
+    assert len(files) >= 10
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+        assert named, path
+        schema = yaml.safe_load((path.parent / named[1]).read_text(encoding="utf-8"))
+        jsonschema.Draft202012Validator.check_schema(schema)
+        content = json.loads(json.dumps(yaml.safe_load(text)))  # JSON's keys are texts
+        jsonschema.validate(content, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**content, "stduy": "mine"}, schema)
+
+
+def test_schemas_are_whole_and_keep_what_is_said_of_a_field() -> None:
+    made = schemas.make_schemas()
+    assert "$ref" not in json.dumps(made) and "$defs" not in json.dumps(made)
+    field = {"$ref": "#/$defs/Grid", "description": "Coarse."}
+    model = {"properties": {"grid": field}, "$defs": {"Grid": {"type": "object", "description": "A grid."}}}
+    assert schemas.whole(model) == {"properties": {"grid": {"type": "object", "description": "Coarse."}}}

@@ -1,5 +1,6 @@
 """Typed configuration: what is refused and how it is named, the sheets beside the paper, and paths."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -543,3 +544,14 @@ def test_the_start_of_fresh_layers_goes_by_the_trunk() -> None:
     starts = {trunk: Network(trunk=trunk).fresh_start for trunk in ("vgg16", "squeezenet1_1", "mobilenet_v2", "tiny")}
     assert starts == {"vgg16": "measured", "squeezenet1_1": "measured", "mobilenet_v2": "he", "tiny": "he"}
     assert Network(trunk="vgg16", fresh_start="he").fresh_start == "he"
+
+
+def test_a_sheet_is_parsed_again_only_when_it_says_something_else(tmp_path: Path, project_root: Path) -> None:
+    path = shutil.copy(project_root / "config" / "experiments.yaml", tmp_path)
+    first = load_sheet(tmp_path)
+    assert load_sheet(tmp_path) is first
+    text = Path(path).read_text(encoding="utf-8")
+    Path(path).write_text(text.replace("table1", "table4"), encoding="utf-8")
+    assert {row.table for row in first.experiments} - {row.table for row in load_sheet(tmp_path).experiments} == {
+        "table1"
+    }

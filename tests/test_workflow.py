@@ -18,7 +18,7 @@ from typing import get_args
 import pandas as pd
 import pytest
 import yaml
-from planning import RULES, TINY, Project, snakemake
+from planning import RULES, TINY, Project, planned_jobs, snakemake
 
 from weakseg.config import Role, load_sheet, load_study, load_weights
 from weakseg.labels import VOC
@@ -521,6 +521,22 @@ def test_workflow_is_found_from_another_folder(fresh: Project, tmp_path: Path) -
     assert sorted(shell_commands(away.stdout)) == sorted(shell_commands(done.stdout))
 
 
+def test_the_folder_for_the_workflow_catalogue_plans_the_tiny_study(fresh: Project) -> None:
+    words = ("--snakefile", "workflow/Snakefile", "--directory", ".test", "--dry-run", "--quiet", "rules")
+    done = snakemake(words, fresh.root, fresh.environment)
+    assert done.returncode == 0, done.stdout
+    assert planned_jobs(done.stdout) == fresh.planned()
+
+
+def test_settings_may_stand_in_a_file(fresh: Project, tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text("results: kept\nallow_cpu: true\n", encoding="utf-8")
+    words = ["--snakefile", str(fresh.root / "Snakefile"), "--summary"]
+    for more, folder in (([], "kept"), (["--config", "results=elsewhere"], "elsewhere")):
+        done = snakemake([*words, *more], tmp_path, fresh.environment)
+        assert done.returncode == 0 and f"\n{folder}/demo/report/index.html" in done.stdout, done.stdout
+
+
 MODULE = """
 module weakseg:
     snakefile: "{snakefile}"
@@ -536,7 +552,8 @@ rule all:
 
 
 def test_workflow_is_a_module_of_another(fresh: Project, tmp_path: Path) -> None:
-    (tmp_path / "Snakefile").write_text(MODULE.format(snakefile=fresh.root / "Snakefile"), encoding="utf-8")
+    snakefile = fresh.root / "workflow" / "Snakefile"
+    (tmp_path / "Snakefile").write_text(MODULE.format(snakefile=snakefile), encoding="utf-8")
     settings = {"study": "tiny", "config_dir": str(fresh.root / TINY[1].partition("=")[2]), "results": "mine"}
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump({"weakseg": settings}), encoding="utf-8")
 

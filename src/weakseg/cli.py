@@ -401,6 +401,19 @@ def reference(call: Call, out: Path) -> None:
     collect_reference(call.study, call.paths, call.config_dir, out)
 
 
+@command("Draw the report of collected results anew, without training and without photos.")
+@click.argument("references", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default="build/report", help="Folder of results.")
+@click.option("--notebooks", type=click.Path(path_type=Path), default="notebooks", help="Folder of the pages.")
+def report(references: tuple[Path, ...], out: Path, notebooks: Path) -> None:
+    from weakseg.report.redraw import redraw_report
+
+    for reference in references or sorted(Path("results/reference").glob("*/")):
+        for page, reason in redraw_report(reference, out, notebooks).items():
+            print(f"{reference.name}: {page}.html is the collected page, {reason}")
+        print(f"{out / reference.name / 'report' / 'index.html'}")
+
+
 @command("Say whether a study can run here: what is there, what is missing, how large, how long, on which device.")
 @of_study
 @click.option("--allow-cpu", is_flag=True, envvar=ALLOW_CPU, help="A study that needs a GPU may do without.")

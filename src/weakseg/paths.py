@@ -82,6 +82,15 @@ class StudyPaths:
     def report(self) -> Path:
         return self.root / "report"
 
+    def picture(self, page: str, number: int) -> Path:
+        """A picture with photos of a page, from 1 in their order, kept where the photos themselves are not."""
+        return self.report / "pictures" / f"{page}_{number}.jpg"
+
+    @property
+    def provenance(self) -> Path:
+        """What was noted of results that were kept, in place of the machine and the code that show them."""
+        return self.root / "provenance.json"
+
     def run(self, experiment: str, seed: int) -> "RunPaths":
         return RunPaths(self.root / "runs" / experiment / f"seed{seed}")
 

@@ -68,5 +68,5 @@ def test_the_page_s_method_trains_and_passes_its_test(project_root: Path, tmp_pa
     assert (stream["method"], stream["constants"]) == ("mil_lse", {"sharpness": 4.0})
     losses = pd.read_csv(run / "train_log.csv")["loss"]
     assert losses.tail(5).mean() < losses.head(3).mean()
-    assert "mil_lse" in (tmp_path / "workflow" / "schemas" / "study.schema.json").read_text()
+    assert "mil_lse" in (tmp_path / "workflow" / "schemas" / "study.schema.yaml").read_text()
     assert "mil_lse" not in METHODS  # an example, no part of the product

@@ -181,6 +181,8 @@ def test_reference_holds_every_run(reported, pages, tmp_path):
     assert names == {
         "table1.csv", "table1.md", "metrics.csv", "per_class.csv", "crf_grid.csv", "training.csv", "provenance.json",
         "table3.csv", "table3.md", "bbox_seg_grid.csv", "label_quality.csv", "figures/alpha.png", "figures/figure4.jpg",
+        "crf.csv", "confusion.csv", "manifest.json", "boxes.json", "config/studies/fabricated.yaml",
+        "config/experiments.yaml", "config/paper.yaml",
         "notes.txt", "figures/iou_vs_strong.png", "figures/qualitative.jpg", "figures/failures.jpg",
         *(f"report/{name}.html" for name in (*pages, "own_page", "gallery", "index")),
     }  # fmt: skip

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from planning import snakemake
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from weakseg.config import Experiment, Study, load_study, study_experiments
 from weakseg.labels import VOC
 from weakseg.paths import RunPaths, StudyPaths
+from weakseg.report.pages import read_pages
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +165,22 @@ def test_every_job_kept_its_log_and_its_cost(paths: StudyPaths) -> None:
     costs = paths.root / "benchmarks"
     assert logs == {path.relative_to(costs).with_suffix("") for path in costs.rglob("*.tsv")}
     assert Path("train/strong_1464_seed1") in logs
+
+
+def test_snakemake_s_own_report_lists_tables_and_pages_by_their_titles(
+    paths: StudyPaths, config_dir: Path, project_root: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    settings = ("study=tiny", f"config_dir={os.path.relpath(config_dir, project_root)}", f"results={paths.results}")
+    done = snakemake(["--report", str(report), "--config", *settings], project_root, dict(os.environ))
+    assert done.returncode == 0, done.stdout
+    said = report.read_text(encoding="utf-8")
+    categories, results = (
+        json.JSONDecoder().raw_decode(said, said.index(f"var {name} = {{") + len(f"var {name} = "))[0]
+        for name in ("categories", "results")
+    )
+    listed = {kind: [results[name]["labels"] for name in categories[kind]["tiny"]] for kind in categories}
+    titles = {page.title for page in read_pages(project_root / "notebooks").values()}
+    assert {labels["page"] for labels in listed["Pages"]} == {"Index", "Gallery", *titles}
+    tables = sorted(labels["table"] for labels in listed["Tables"])
+    assert tables == ["table1: image-level labels", "table3: bounding boxes"]

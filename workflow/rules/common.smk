@@ -15,6 +15,7 @@ from weakseg.cli import ALLOW_CPU
 from weakseg.config import (
     DATA_ROOT_VARIABLE,
     SEEDS_VARIABLE,
+    Settings,
     config_hash,
     load_paper,
     load_sheet,
@@ -44,17 +45,11 @@ def own(name):
 
 NOTEBOOKS = own("notebooks")
 TEMPLATES = own("src/weakseg/report")
+CONTAINER = own("envs/weakseg.sif")
 # Every rule's command begins with `attempt LOG BEFORE`. Snakemake formats the prefix, so that its braces are doubled.
 PREFIX = f'set -euo pipefail; attempt() {{ sh {shlex.quote(own("workflow/scripts/attempt.sh"))} "$@"; }}; '
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
-SETTINGS = {
-    "study": "demo",
-    "results": "results",
-    "config_dir": own("config"),
-    "data_root": None,
-    "seeds": None,
-    "allow_cpu": "false",
-}
+SETTINGS = {**Settings().model_dump(), "config_dir": own("config")}
 
 
 def read_settings(given):
@@ -375,6 +370,33 @@ def index_input(wildcards):
     )
 
 
+# What `snakemake --report` calls a file: by columns and their texts.
+
+
+def table_labels(wildcards):
+    """A table by its name and what it trains with. In one column: of two, each with two texts, Snakemake makes switches."""
+    rows = [row for row in experiments_of(wildcards) if row.table == wildcards.table]
+    kinds = {"image": "image-level labels", "box": "bounding boxes"}
+    about = [text for kind, text in kinds.items() if any(row.weak_annotation == kind for row in rows)]
+    return {"table": f"{wildcards.table}: {', '.join(about) or 'pixel labels'}"}
+
+
+def page_labels(wildcards):
+    """A page by its title, with what it shows."""
+    page = PAGES[wildcards.page]
+    return {"page": page.title, "shows": page.about}
+
+
+def index_labels(wildcards):
+    """The page that leads to all others."""
+    return {"page": "Index", "shows": "What was found, and the way to the other pages."}
+
+
+def gallery_labels(wildcards):
+    """The page of all label maps."""
+    return {"page": "Gallery", "shows": "Every image with the label maps of all runs."}
+
+
 def notebook_parameters(wildcards, input):
     """Parameters of the notebooks, the files that a page reads among them, as options of papermill."""
     values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}
@@ -484,5 +506,11 @@ def decides_table(wildcards):
 
 def decides_pages(wildcards):
     """What the pages of the report print of the configuration."""
+    return printed_configuration(wildcards.study)
+
+
+@functools.cache
+def printed_configuration(study):
+    """The hash of what any page prints: all pages of a study ask for it."""
     paper = attempt(read_yaml, Path(CONFIG_DIR, "paper.yaml"))
-    return sha256_json([config_hash(study_of(wildcards), PAPER_LISTS), repr(paper)])
+    return sha256_json([config_hash(read_study(study), PAPER_LISTS), repr(paper)])

@@ -8,7 +8,13 @@ rule table:
         sheets,
         metrics=table_input,
     output:
-        table=report(FILES.table("{table}"), caption="../report/table.rst", category="Tables"),
+        table=report(
+            FILES.table("{table}"),
+            caption="../report/table.rst",
+            category="Tables",
+            subcategory="{study}",
+            labels=table_labels,
+        ),
     log:
         LOGS / "table" / "{table}.log",
     benchmark:
@@ -73,6 +79,8 @@ rule page:
             FILES.report / "{page}.html",
             caption="../report/page.rst",
             category="Pages",
+            subcategory="{study}",
+            labels=page_labels,
         ),
     log:
         LOGS / "page" / "{page}.log",
@@ -109,6 +117,8 @@ rule gallery_page:
             FILES.report / "gallery.html",
             caption="../report/gallery.rst",
             category="Pages",
+            subcategory="{study}",
+            labels=gallery_labels,
         ),
     log:
         LOGS / "gallery.log",
@@ -141,6 +151,8 @@ rule index:
             FILES.report / "index.html",
             caption="../report/index.rst",
             category="Pages",
+            subcategory="{study}",
+            labels=index_labels,
         ),
     log:
         LOGS / "index.log",

@@ -11,6 +11,7 @@ from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperL
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
 from weakseg.config.paper import PaperFigure, load_paper
 from weakseg.config.reading import DATA_ROOT_VARIABLE, SEEDS_VARIABLE, config_hash, resolve_path
+from weakseg.config.settings import Settings
 from weakseg.config.solver import Sampling, Solver
 from weakseg.config.study import (
     Study,
@@ -48,6 +49,7 @@ __all__ = [
     "Role",
     "Sampling",
     "Scenes",
+    "Settings",
     "Solver",
     "Stream",
     "Study",

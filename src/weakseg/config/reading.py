@@ -47,12 +47,31 @@ def read_yaml(path: Path) -> Any:
     Raises:
         WeaksegError: no such file, not UTF-8, not YAML, or a key that stands there twice.
     """
+    return parse_yaml(path, read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of the configuration.
+
+    Raises:
+        WeaksegError: no such file, or not UTF-8.
+    """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise WeaksegError(f"{path}: no such file; name a study of config/studies or a YAML file") from error
     except UnicodeDecodeError as error:
         raise WeaksegError(f"{path}: not UTF-8 text ({error}); save it in this encoding") from error
+
+
+def parse_yaml(path: Path, text: str) -> Any:
+    """What a YAML file says that has this text.
+
+    Raises:
+        WeaksegError: not YAML, or a key that stands there twice.
+    """
+    try:
+        return yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise WeaksegError(f"{path}: not valid YAML: {error}") from error
 

@@ -1,5 +1,6 @@
 """A study: one file under `config/studies/`, with the experiments that it runs."""
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from weakseg.config.crf import Boxes, CrfSearch
 from weakseg.config.dataset import Dataset
 from weakseg.config.experiment import Experiment, ExperimentSheet
 from weakseg.config.network import InitialWeights, Network
-from weakseg.config.reading import SEEDS_VARIABLE, explain, read_yaml
+from weakseg.config.reading import SEEDS_VARIABLE, explain, parse_yaml, read_text, read_yaml
 from weakseg.config.solver import Sampling, Solver
 from weakseg.config.weights import load_weights, named_weights
 from weakseg.errors import WeaksegError
@@ -214,8 +215,14 @@ def load_sheet(config_dir: str | Path = "config") -> ExperimentSheet:
         WeaksegError: no such file, not YAML, or a field that cannot be used; it is named.
     """
     path = Path(config_dir) / "experiments.yaml"
+    return _sheet(path, read_text(path))
+
+
+@functools.lru_cache(maxsize=8)
+def _sheet(path: Path, text: str) -> ExperimentSheet:
+    """The sheet with this text: a plan asks for it half a dozen times, and nobody can change what it is given."""
     try:
-        return ExperimentSheet.model_validate(read_yaml(path))
+        return ExperimentSheet.model_validate(parse_yaml(path, text))
     except ValidationError as error:
         raise explain(path, error) from error
 

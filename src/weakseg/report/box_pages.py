@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from weakseg.annotations.chosen_images import candidates, telling_images
-from weakseg.data.box_files import boxes_of, read_agreement, read_boxes
+from weakseg.data.box_files import boxes_of, count_boxes, read_agreement, read_boxes
 from weakseg.data.boxes import ImageBoxes
 from weakseg.data.dataset import open_data
 from weakseg.data.label_maps import map_reader
@@ -17,7 +17,7 @@ from weakseg.metrics import image_iou
 from weakseg.report import figures
 from weakseg.report.estep_maps import MOMENTS, at_pixels, images_shown, read_estep_maps
 from weakseg.report.paper import PaperSetting
-from weakseg.report.results import StudyResults
+from weakseg.report.results import StudyResults, kept_picture
 
 LONGEST_PX = 300
 """Longer side of a picture on a page; larger photos are thinned out by a whole factor."""
@@ -86,21 +86,19 @@ def quality_means(results: StudyResults) -> pd.DataFrame:
 
 def box_facts(results: StudyResults) -> str:
     """Where the boxes come from and how their two sources agree, in Markdown."""
-    entries = read_boxes(results.paths.boxes, results.labels)
-    count = sum(len(entry.boxes) for entry in entries.values())
-    without = sum(not entry.boxes for entry in entries.values())
-    from_masks = sum(entry.source == "instances" for entry in entries.values())
-    parts = [f"{count:,} boxes on {len(entries):,} images, the held-out ones of val included."]
-    if from_masks == len(entries):
+    counts = count_boxes(results.paths.boxes)
+    parts = [f"{counts.boxes:,} boxes on {counts.images:,} images, the held-out ones of val included."]
+    if counts.from_masks == counts.images:
         parts.append("All are tight around instance masks.")
-    elif not from_masks:
+    elif not counts.from_masks:
         parts.append("All are read from XML annotations: there are no instance masks.")
     else:
         parts.append(
-            f"Those of {from_masks:,} images are tight around instance masks, the others are read from XML annotations."
+            f"Those of {counts.from_masks:,} images are tight around instance masks, the others are read from XML "
+            "annotations."
         )
-    if without:
-        parts.append(f"{without:,} images have no box; their label maps are background everywhere.")
+    if counts.without:
+        parts.append(f"{counts.without:,} images have no box; their label maps are background everywhere.")
     if agreement := read_agreement(results.paths.boxes):
         parts.append(
             f"{agreement['images']:,} images have both masks and XML. There the boxes' median IOU is "
@@ -111,8 +109,13 @@ def box_facts(results: StudyResults) -> str:
     return " ".join(parts)
 
 
-def draw_boxes_page(results: StudyResults) -> Figure:
-    """Training images with their boxes, their truth, and the maps of both methods; those of Figure 4 are left out."""
+def draw_boxes_page(results: StudyResults) -> Figure | bytes:
+    """Training images with their boxes, their truth, and the maps of both methods; those of Figure 4 are left out.
+
+    The JPEG where the picture was kept without the photos, here and in `draw_figure4`.
+    """
+    if kept := kept_picture(results, "boxes"):
+        return kept
     boxes = read_boxes(results.paths.boxes, results.labels)
     ids = candidates(open_data(results.paths.manifest), boxes)
     count = results.study.report.box_images
@@ -120,8 +123,10 @@ def draw_boxes_page(results: StudyResults) -> Figure:
     return _draw(results, boxes, telling_images(boxes, [i for i in ids if i not in first], count) or first, {})
 
 
-def draw_figure4(results: StudyResults) -> Figure:
+def draw_figure4(results: StudyResults) -> Figure | bytes:
     """Figure 4 of the paper, with the E-step's maps of Bbox-EM-Fixed at the start, middle and end of its training."""
+    if kept := kept_picture(results, "figure4"):
+        return kept
     if results.estep_run is None:
         raise WeaksegError(
             f"study {results.study.name}: it runs no Bbox-EM-Fixed on boxes alone, so there is no E-step"

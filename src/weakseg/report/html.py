@@ -92,8 +92,10 @@ def image_tag(figure: Figure, alt: str) -> Markup:
     return _macro("picture", "svg+xml", base64.b64encode(stream.getvalue()).decode(), alt, False)
 
 
-def photo_tag(figure: Figure, alt: str, *, dpi: int = 140) -> Markup:
-    """A figure with photos as an <img> that holds its own JPEG, at the width of the other figures."""
+def photo_tag(figure: Figure | bytes, alt: str, *, dpi: int = 140) -> Markup:
+    """A figure with photos, or its JPEG, as an <img> that holds it, at the width of the other figures."""
+    if isinstance(figure, bytes):
+        return _macro("picture", "jpeg", base64.b64encode(figure).decode(), alt, True)
     stream = io.BytesIO()
     options = {"quality": 88, "optimize": True}
     figure.savefig(stream, format="jpg", dpi=dpi, bbox_inches="tight", pil_kwargs=options)

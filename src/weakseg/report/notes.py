@@ -5,7 +5,7 @@ from html import escape
 
 import pandas as pd
 
-from weakseg.data.box_files import read_boxes
+from weakseg.data.box_files import count_boxes
 from weakseg.data.dataset import read_manifest
 from weakseg.report.paper import PAPER, PaperSetting, paper_lists
 from weakseg.report.results import StudyResults, data_counts
@@ -115,11 +115,12 @@ def _tags_of_photos(results: StudyResults) -> str | None:
 
 
 def _box_differences(results: StudyResults) -> list[str]:
-    entries = read_boxes(results.paths.boxes, results.labels).values()
-    written = sum(entry.source == "xml" for entry in entries)
-    if not written:
+    counts = count_boxes(results.paths.boxes)
+    if not counts.from_xml:
         return []
-    whose = "All boxes" if written == len(entries) else f"The boxes of {written:,} of {len(entries):,} images"
+    whose = "All boxes"
+    if counts.from_xml < counts.images:
+        whose = f"The boxes of {counts.from_xml:,} of {counts.images:,} images"
     return [
         f"{whose} come from XML annotations, since there are no instance masks for them; the paper's are tight around "
         "instance masks."

@@ -30,6 +30,9 @@ FileName = Literal[
 ]  # fmt: skip
 """What a page can read: files of the study, of its boxes, of the run whose E-step is shown, and of every run."""
 
+PICTURES = ("box_maps", "estep_maps", "labels")
+"""Those that only pictures with photos are made of."""
+
 SMALL_FILES: tuple[FileName, ...] = (
     "manifest", "tables", "metrics", "per_class", "crf_grid", "crf", "train_log", "boxes", "bbox_seg_grid",
     "label_quality",

@@ -13,7 +13,7 @@ from weakseg.errors import WeaksegError
 from weakseg.labels import BACKGROUND, IGNORE
 from weakseg.metrics import image_iou
 from weakseg.report import figures
-from weakseg.report.results import StudyResults, read_metrics
+from weakseg.report.results import StudyResults, kept_picture, read_metrics
 
 
 def representatives(results: StudyResults, table: str) -> list[Experiment]:
@@ -116,11 +116,15 @@ def read_pictures(
     return rows
 
 
-def draw_qualitative(results: StudyResults, table: str) -> tuple[Figure, Figure | None]:
+def draw_qualitative(results: StudyResults, table: str) -> tuple[Figure | bytes, Figure | bytes | None]:
     """Typical images and failures (see `choose_images`), each with photo, truth and label maps.
 
-    The second figure is None where the study has too few images for failures.
+    The second figure is None where the study has too few images for failures. Where pictures were kept without the
+    photos, they are JPEGs: both of the first table, which the page of pictures shows, the first one of others.
     """
+    page = "qualitative" if table == results.tables[0] else table
+    if kept := kept_picture(results, page):
+        return kept, kept_picture(results, page, 2)
     best = reference_run(results)
     ious = image_ious(results, best["experiment"], int(best["seed"]), crf=True)
     typical, failures = choose_images(ious, results.study.report.qualitative_images)

@@ -25,11 +25,14 @@ PACKAGES = (
 def gather_provenance(results: StudyResults) -> dict[str, Any]:
     """Everything known about how the results were made, as JSON-able values.
 
-    `reported` says what wrote the report (commit, versions, machine); `runs` what each run noted of itself.
+    `reported` says what wrote the report (commit, versions, machine); `runs` what each run noted of itself. Results
+    that were kept (`restore.restore_results`) have it as it was noted when they were.
 
     Raises:
         WeaksegError: a run is not trained, or the data are not prepared.
     """
+    if results.paths.provenance.is_file():
+        return json.loads(results.paths.provenance.read_text(encoding="utf-8"))
     manifest = read_manifest(results.paths.manifest)
     runs: list[dict[str, Any]] = []
     for row, seed, files in results.runs():
@@ -41,7 +44,7 @@ def gather_provenance(results: StudyResults) -> dict[str, Any]:
                 "config_hash": config.get("hash"),
                 **{
                     name: config.get(name)
-                    for name in ("strong", "weak", "device", "threads", "train_seconds", "versions")
+                    for name in ("strong", "weak", "device", "threads", "train_seconds", "versions", "start")
                 },
             }
         )

@@ -215,6 +215,12 @@ def read_confusion(results: StudyResults, experiment: str, seed: int, *, crf: bo
     return frame
 
 
+def kept_picture(results: StudyResults, page: str, number: int = 1) -> bytes | None:
+    """The JPEG of a page's picture where the photos it shows are not there but the picture is; None where they are."""
+    path = results.paths.picture(page, number)
+    return path.read_bytes() if path.is_file() else None
+
+
 def data_counts(results: StudyResults) -> dict[str, int]:
     """Images of each list of the study by its role, as its manifest counts them."""
     counts = read_manifest(results.paths.manifest)["counts"]
