@@ -1,4 +1,4 @@
-# make reproduce   the demo study to results/demo/report/index.html   (make reproduce ARGS="--config study=...")
+# make reproduce   the demo study to results/demo/report/index.html, its findings at the end   (ARGS="--config study=...")
 # make report      the pages of results/reference drawn anew from its files to build/report, in less than a minute
 # make test        all checks, the tiny study run for real, and the tests
 # make lint        only the checks of style, types and workflow        make lock   new versions of the requirements

@@ -45,8 +45,8 @@ TINY = ("study=tiny", "config_dir=tests/tiny/config")
 
 RULES = {
     "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
-    "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality", "estep_maps",
-    "projection", "gallery_page",
+    "findings", "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality",
+    "estep_maps", "projection", "gallery_page",
 }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from weakseg.paths import StudyPaths
 
 RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
-    "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "index", "gallery",
+    "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "findings", "index",
+    "gallery",
 )  # fmt: skip
 BY_HAND = ("doctor", "reference", "report", "schemas", "segment")
 
@@ -71,7 +72,7 @@ def test_version_and_help_wait_for_no_library() -> None:
         (
             ["evaluate.score", "evaluate.segment", "train.loop", "train.estep_maps", "train.features"], {"torch"},
         ),
-        (["report.tables", "annotations.label_quality"], {"pandas"}),
+        (["report.tables", "report.findings", "annotations.label_quality"], {"pandas"}),
         (["report.index", "report.gallery", "report.reference"], {"pandas", "matplotlib"}),
     ],
 )  # fmt: skip

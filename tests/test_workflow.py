@@ -1,6 +1,7 @@
 """The workflow: its targets, and what a change makes it run again. Nothing is computed here."""
 
 import copy
+import dataclasses
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from weakseg.config import Role, load_sheet, load_study, load_weights
 from weakseg.labels import VOC
 from weakseg.needs import outside_needs
 from weakseg.paths import StudyPaths
+from weakseg.report.findings import Finding
 
 STUDIES = [path.stem for path in sorted((Path(__file__).parents[1] / "config" / "studies").glob("*.yaml"))]
 RUNS = [
@@ -97,7 +99,7 @@ def change_study(function: Callable[[dict], object]) -> Callable[[str], str]:
     return change
 
 
-PAGES = ("table", "notebook", "page", "gallery_page", "index")
+PAGES = ("table", "findings", "notebook", "page", "gallery_page", "index")
 """Rules of what people read."""
 
 STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
@@ -106,7 +108,7 @@ STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
 def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
     pages = len(list((fresh.root / "notebooks").glob("*.ipynb")))
     runs = dict.fromkeys(("score", "tune_crf", "evaluate"), len(RUNS))
-    once = dict.fromkeys(("scenes", "data", "annotate", "pretrain", "gallery_page", "index", *BOX_RULES), 1)
+    once = dict.fromkeys(("scenes", "data", "annotate", "pretrain", "findings", "gallery_page", "index", *BOX_RULES), 1)
     twice = dict.fromkeys(("features", "table"), 2)
     expected = {**runs, **once, **twice, "train": len(RUNS), "estep_maps": 3, "notebook": pages, "page": pages}
     assert fresh.planned() == {name: count for name, count in expected.items() if count}
@@ -242,7 +244,7 @@ def test_figure_4_and_the_boxes_train_no_more_than_they_show(fresh: Project) -> 
     assert "bbox_seg" in fresh.planned("boxes")
     assert fresh.planned("table3") == {
         name: count for name, count in fresh.planned().items()
-        if name not in ("notebook", "page", "gallery_page", "index", "label_quality", "estep_maps")
+        if name not in ("findings", "notebook", "page", "gallery_page", "index", "label_quality", "estep_maps")
     } | {"table": 1, "train": 4, "score": 4, "tune_crf": 4, "evaluate": 4}  # fmt: skip
 
 
@@ -440,6 +442,16 @@ def test_failed_page_runs_again(copied: Project) -> None:
         )
 
 
+def test_findings_are_printed_when_the_report_was_made(copied: Project) -> None:
+    findings = StudyPaths("tiny", copied.root / "results").findings
+    heads = ",".join(field.name for field in dataclasses.fields(Finding))
+    claim = "table1,Some claim,,60.0 vs 50.0,40.0 vs 45.0,a b,A against B,-5,> 0,,,1,fails"
+    findings.write_text(f"{heads}\n{claim}\n", encoding="utf-8")
+    printed = "in study tiny: 0 of 1 findings hold, 1 fails"
+    assert printed in copied.snakemake("--touch", "--forceall")
+    assert printed not in copied.snakemake("table1", "--touch", "--force")
+
+
 def test_killed_training_runs_again_though_its_scores_are_there(copied: Project) -> None:
     run = StudyPaths("tiny", copied.root / "results").run("em_adapt_weak", 0)
     run.model.unlink()
@@ -477,8 +489,10 @@ def test_a_notebook_is_given_the_files_that_it_reads(fresh: Project) -> None:
     printed = fresh.snakemake("results/tiny/report/table1.html", "--dry-run", "--printshellcmds")
     (words,) = (words for words in shell_commands(printed) if "papermill" in words)
     files = StudyPaths("tiny", Path("results"))
-    read = [files.manifest, files.table("table1"), files.table("table3"), files.boxes]
-    assert json.loads(words[words.index("-y") + 1]) == {"files": [str(path) for path in read]}
+    read = [files.manifest, files.table("table1"), files.table("table3"), files.findings, files.boxes]
+    given = json.loads(words[words.index("-y") + 1])["files"]
+    assert given[: len(read)] == [str(path) for path in read]
+    assert sorted(given[len(read) :]) == sorted(str(files.run(*run).config) for run in RUNS)
 
 
 ODD = "my runs $x 'ü' #2;"

@@ -374,6 +374,14 @@ def tables(call: Call, table: str) -> None:
     write_table(call.study, call.paths, call.config_dir, table)
 
 
+@command("Hold the paper's findings against a study's runs: write tables/findings.csv, and print it.")
+@of_study
+def findings(call: Call) -> None:
+    from weakseg.report.findings import terminal_table, write_findings
+
+    print(terminal_table(call.study.name, write_findings(call.study, call.paths, call.config_dir)))
+
+
 @command("Write the report's index page.")
 @of_study
 def index(call: Call) -> None:

@@ -79,6 +79,11 @@ class StudyPaths:
         return self.root / "tables" / f"{name}.csv"
 
     @property
+    def findings(self) -> Path:
+        """What the paper found, with this study's figures and a verdict for each claim."""
+        return self.root / "tables" / "findings.csv"
+
+    @property
     def report(self) -> Path:
         return self.root / "report"
 

@@ -1,6 +1,8 @@
-"""The index page and the collection of reference results."""
+"""The index page, the page of runs, and the collection of reference results."""
 
+import base64
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -16,9 +18,12 @@ from weakseg.config import load_study
 from weakseg.errors import WeaksegError
 from weakseg.paths import StudyPaths
 from weakseg.report import reference
+from weakseg.report.findings import write_findings
+from weakseg.report.html import made_of
 from weakseg.report.index import index_html, write_index
 from weakseg.report.notes import about, comparison, differences, differences_of_runs
 from weakseg.report.pages import Page, read_pages
+from weakseg.report.pictures import drawn_runs
 from weakseg.report.provenance import gather_provenance
 from weakseg.report.reference import collect_reference
 from weakseg.report.results import StudyResults
@@ -73,35 +78,97 @@ def changed(finished, tmp_path, project_root):
 def test_links_lead_somewhere(reported, pages):
     page = Links((reported.paths.report / "index.html").read_text())
     addresses = [address for address in page.addresses if not address.startswith("data:")]
-    assert addresses == ["gallery.html", *(f"{name}.html" for name in pages), "own_page.html"]
-    assert all((reported.paths.report / address).is_file() for address in addresses)
+    to_pages = [address for address in addresses if not address.startswith("runs.html#")]
+    assert to_pages == ["gallery.html", *(f"{name}.html" for name in pages), "own_page.html", "runs.html"]
+    assert all((reported.paths.report / address).is_file() for address in to_pages)
+    # Every number of a table leads to the anchor of its runs.
+    anchors = set(re.findall(r' id="(\w[^"]*)"', (reported.paths.report / "runs.html").read_text()))
+    linked = {address.partition("#")[2] for address in addresses if "#" in address}
+    assert linked <= anchors and {row.id for row in reported.experiments} <= linked
     for said in ("IOU against pixel labels", "The boxes on images, the search for alpha", "own page"):
         assert said in page.text
 
 
-def test_index_needs_nothing_from_elsewhere(reported):
-    text = (reported.paths.report / "index.html").read_text()
+@pytest.mark.parametrize("name", ["index.html", "runs.html"])
+def test_index_needs_nothing_from_elsewhere(reported, name):
+    text = (reported.paths.report / name).read_text()
     assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?(https?:)?//", text)
-    assert "<script" not in text
+    assert "<script src" not in text
     assert "@import" not in text
     assert len(text) < 1_500_000
 
 
 def test_index_shows_table_findings_and_provenance(reported):
     text = Links((reported.paths.report / "index.html").read_text()).text
-    for shown in ("31.0 ± 1.0", "−7.2", "67.6", "6 of 6 hold", "50 images, 20 of them in train", "weakseg 0.1.0"):
+    for shown in (
+        "31.0 ± 1.0",
+        "−7.2",
+        "67.6",
+        "17 of 17 findings hold",
+        "50 images, 20 of them in train",
+        "weakseg 0.1.0",
+    ):
         assert shown in text
     assert "20.0 minutes for 20 runs, on CPU" in text  # 20 runs of 60 s
-    assert "9 of 9 hold" in text
+    assert "How well does a network learn to segment" in text and "in 20 runs, on 50 images (rectangles)" in text
 
 
 def test_failed_findings_stand_out(changed):
-    path = changed.paths.table("table1")
-    path.write_text(path.read_text().replace(",55.000,", ",45.000,"))
+    path = changed.paths.run("strong_10582", 0).metrics
+    path.write_text(path.read_text().replace('"iou": 55.0', '"iou": 45.0'))
+    write_findings(changed.study, changed.paths, changed.config_dir)
     write_index(changed.study, changed.paths, changed.config_dir)
     text = (changed.paths.report / "index.html").read_text()
-    assert "4 of 6 hold" in text
-    assert text.count('<td class="text fails">no</td>') == 2
+    assert "13 of 17 findings hold, 4 fail" in text
+    assert text.count('<span class="verdict fails">fails</span>') == 4
+
+
+def test_the_csv_files_are_in_the_page(reported):
+    page = Links((reported.paths.report / "index.html").read_text())
+    files = [base64.b64decode(address.partition("base64,")[2]) for address in page.addresses if ":text/csv" in address]
+    frames = [pd.read_csv(io.BytesIO(content)) for content in files]
+    assert [len(frame) for frame in frames] == [17, 12, 8, 20, 20 * 21]
+    pd.testing.assert_frame_equal(frames[1], read_table(reported.paths, "table1"))
+
+
+def test_the_gallery_stands_before_the_other_pages(reported):
+    html = index_html(reported, {"a": Page(title="A")})
+    assert html.index('href="gallery.html"') < html.index('href="a.html"')
+
+
+def test_a_figure_says_what_made_it(reported):
+    html = (reported.paths.report / "index.html").read_text()
+    made = html[html.index('<details class="made">') : html.index("</details>")]
+    said = Links(made).text
+    assert "snakemake iou_vs_strong --config study=fabricated config_dir=FOLDER results=FOLDER" in said
+    assert "commit " in said and "em_adapt_weak, seed 2 em_adapt_wea" in said
+    assert "bbox" not in said and said.count("seed") == 14  # 12 lines of Table 1, one of them with three seeds
+    one = Links(str(made_of(reported, "figure4", [("strong_1464", 0)]))).text
+    assert "strong_1464, seed 0 strong_1464-" in one and "em_adapt" not in one
+    shown = drawn_runs(reported, "table3")
+    assert ("bbox_seg_semi", 0) in shown and ("bbox_seg_weak", 0) in shown and ("strong_10582", 0) in shown
+    assert "before any training" in made_of(reported, "boxes", [])
+
+
+def test_the_page_of_runs_shows_each(reported):
+    html = (reported.paths.report / "runs.html").read_text()
+    text = Links(html).text
+    assert html.count("<polyline") == 20 and html.count("<section id=") == 18
+    row = re.search(r'<tr id="em_adapt_weak-seed2">.*', html)[0]
+    cells = re.findall("<td>(.*?)</td>", row)
+    assert cells == ["2", "29.0", "32.0", "31.5", "0", "50", "1.0", "CPU", "10, 70, 5", "em_adapt_wea"]
+    assert re.search(r"Code: weakseg 0.1.0, commit \w", text)
+    for said in ("Table 1 line 9, Table 3 line 7", "as a variant: large FOV", "Loss over 6,000 iterations: "):
+        assert said in text
+    # The loss of 3 lies near the top, that of 0.5 near the bottom.
+    points = [tuple(map(float, point.split(","))) for point in re.search('points="(.*?)"', html)[1].split()]
+    assert points[0][1] < 20 < 70 < points[-1][1] and points[-1][0] == 320
+
+
+def test_the_page_of_runs_without_the_winners_of_the_crf_s_search(changed):
+    changed.paths.run("strong_1464", 0).crf.unlink()
+    write_index(changed.study, changed.paths, changed.config_dir)
+    assert re.search(r'id="strong_1464-seed0">.*<td>–</td>', (changed.paths.report / "runs.html").read_text())
 
 
 def test_texts_of_a_user_are_escaped(reported):
@@ -117,7 +184,7 @@ def test_texts_of_a_user_are_escaped(reported):
 def test_tables_of_one_s_own_are_shown(with_own):
     rows = {row.id: row for row in with_own.experiments}
     frames = Links(index_html(with_own, {})).text
-    assert "Table own" in frames and "Mine" in frames and "6 of 6 hold" in frames and len(rows) == 19
+    assert "Table own" in frames and "Mine" in frames and "17 of 17 findings hold" in frames and len(rows) == 19
 
 
 def test_index_without_table(changed):
@@ -184,7 +251,7 @@ def test_reference_holds_every_run(reported, pages, tmp_path):
         "crf.csv", "confusion.csv", "manifest.json", "boxes.json", "config/studies/fabricated.yaml",
         "config/experiments.yaml", "config/paper.yaml",
         "notes.txt", "figures/iou_vs_strong.png", "figures/qualitative.jpg", "figures/failures.jpg",
-        *(f"report/{name}.html" for name in (*pages, "own_page", "gallery", "index")),
+        *(f"report/{name}.html" for name in (*pages, "own_page", "gallery", "index", "runs")), "findings.csv",
     }  # fmt: skip
     # Copied figures are the study's own.
     pd.testing.assert_frame_equal(pd.read_csv(target / "table1.csv"), read_table(reported.paths, "table1"))

@@ -8,7 +8,8 @@ from weakseg.errors import WeaksegError
 from weakseg.report.pages import Page, existing_pages, files_read, read_page, read_pages, shown_pages
 
 ORDER = [
-    "table1", "iou_vs_strong", "table3", "figure4", "boxes", "per_class", "qualitative", "crf_grid", "training_curves",
+    "table1", "iou_vs_strong", "table3", "annotation_cost", "figure4", "boxes", "per_class", "qualitative", "crf_grid",
+    "training_curves",
 ]  # fmt: skip
 
 
@@ -64,9 +65,9 @@ def test_studies_have_the_pages_that_they_can_fill(pages, finished):
 
     everywhere = ["per_class", "qualitative", "crf_grid", "training_curves"]
     assert shown() == ORDER
-    assert shown("em_adapt_weak", "strong_1464") == ["table1", "iou_vs_strong", *everywhere]
-    assert shown("bbox_seg_weak") == ["table3", "boxes", *everywhere]
-    assert shown("bbox_em_fixed_weak") == ["table3", "figure4", "boxes", *everywhere]
+    assert shown("em_adapt_weak", "strong_1464") == ["table1", "iou_vs_strong", "annotation_cost", *everywhere]
+    assert shown("bbox_seg_weak") == ["table3", "annotation_cost", "boxes", *everywhere]
+    assert shown("bbox_em_fixed_weak") == ["table3", "annotation_cost", "figure4", "boxes", *everywhere]
 
 
 def test_files_are_those_of_all_runs(finished):

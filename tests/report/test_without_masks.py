@@ -9,6 +9,7 @@ from report.tree import make_tree
 from weakseg.annotations.bbox_seg_search import tune_bbox_seg
 from weakseg.labels import VOC
 from weakseg.report import box_pages, figures, html
+from weakseg.report.findings import write_findings
 from weakseg.report.notes import about, differences
 from weakseg.report.reference import _draw_figures
 from weakseg.report.tables import write_table
@@ -31,6 +32,7 @@ def unmasked(tmp_path_factory, project_root):
     tune_bbox_seg(results.study, results.paths)
     for table in results.tables:
         write_table(results.study, results.paths, results.config_dir, table)
+    write_findings(results.study, results.paths, results.config_dir)
     return results
 
 

@@ -36,7 +36,7 @@ SHARE_WRONG = {"em_fixed_weak": 0.6, "em_adapt_weak": 0.4}
 
 IOU = {
     "em_fixed_weak": 20.0, "em_fixed_weak_largefov": 18.0, "em_adapt_weak": 30.0, "em_adapt_weak_largefov": 28.0,
-    "em_fixed_semi_200": 40.0, "em_fixed_semi_500": 45.0, "em_fixed_semi_750": 46.5, "em_fixed_semi_1000": 48.0,
+    "em_fixed_semi_200": 40.0, "em_fixed_semi_500": 45.0, "em_fixed_semi_750": 47.2, "em_fixed_semi_1000": 48.0,
     "em_fixed_semi_1464_5000": 49.0, "em_fixed_semi_1464_9118": 50.0, "strong_1464": 47.0, "strong_10582": 55.0,
     "bbox_rect_weak": 33.0, "bbox_em_fixed_weak": 34.0, "bbox_seg_weak": 39.0,
     "bbox_rect_semi": 46.0, "bbox_em_fixed_semi": 51.0, "bbox_seg_semi": 52.0,

@@ -125,6 +125,14 @@ def test_table_has_a_line_for_each_experiment(study: Study, paths: StudyPaths, c
     ]  # fmt: skip
 
 
+def test_findings_are_those_of_the_lines_that_were_run(study: Study, paths: StudyPaths) -> None:
+    found = pd.read_csv(paths.findings)
+    assert set(found["table"]) == {"table1", "table3"} and set(found["verdict"]) <= {"holds", "fails", "not decided"}
+    assert set(" ".join(found["lines"]).split()) <= set(study.experiments or ())
+    log = (paths.root / "logs" / "findings.log").read_text(encoding="utf-8")
+    assert log.startswith("What the paper found, in study tiny: ")
+
+
 def test_boxes_became_maps_and_were_held_against_the_truth(study: Study, paths: StudyPaths) -> None:
     scenes = study.dataset.scenes
     assert scenes is not None and study.boxes is not None
@@ -146,18 +154,22 @@ def test_each_method_with_an_e_step_has_maps_and_the_run_of_figure_4_is_measured
 
 
 def test_report_is_whole_and_its_links_lead_somewhere(paths: StudyPaths, project_root: Path) -> None:
-    written = {"index", "gallery"}
+    written = {"index", "runs", "gallery"}
     pages = {path.stem for path in (project_root / "notebooks").glob("*.ipynb")} | written
+    anchors = set(re.findall(r'id="([^"]+)"', (paths.report / "runs.html").read_text(encoding="utf-8")))
     assert {path.stem for path in paths.report.glob("*.html")} == pages
     for page in pages:
         text = (paths.report / f"{page}.html").read_text(encoding="utf-8")
         assert "Traceback (most recent call last)" not in text
         for link in re.findall(r'href="([^"#:]+)"', text):
             assert (paths.report / link).exists(), f"{page}.html links to {link}"
+        assert set(re.findall(r'href="runs.html#([^"]+)"', text)) <= anchors
     for page in pages - written:
         executed = json.loads((paths.report / "notebooks" / f"{page}.ipynb").read_text(encoding="utf-8"))
         assert any(cell.get("outputs") for cell in executed["cells"])
-        assert 'src="data:image/' in (paths.report / f"{page}.html").read_text(encoding="utf-8"), f"{page}: no figure"
+        html = (paths.report / f"{page}.html").read_text(encoding="utf-8")
+        assert 'src="data:image/' in html or "<svg" in html, f"{page}: no figure"
+        assert "commit " in html and "snakemake " in html, f"{page}: nothing says what made it"
 
 
 def test_every_job_kept_its_log_and_its_cost(paths: StudyPaths) -> None:

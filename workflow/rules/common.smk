@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -341,6 +342,11 @@ def table_input(wildcards):
     return [run.metrics for run in runs_of(wildcards, wildcards.table)]
 
 
+def findings_input(wildcards):
+    """The metrics of every run."""
+    return [run.metrics for run in runs_of(wildcards)]
+
+
 def files_named(wildcards, names):
     """The files of a study that the report names like this."""
     return files_read(names, study_of(wildcards), experiments_of(wildcards), files_of(wildcards))
@@ -504,6 +510,16 @@ def decides_table(wildcards):
     return config_hash(*(row for row in rows if table == row.table or table in getattr(row, "also", ())))
 
 
+def decides_findings(wildcards):
+    """The lines of every table and what the paper says of them."""
+    return sha256_json([config_hash(*experiments_of(wildcards), PAPER_LISTS), paper_text()])
+
+
+def paper_text():
+    """All that is known of the paper, as the sheet holds it."""
+    return repr(attempt(read_yaml, Path(CONFIG_DIR, "paper.yaml")))
+
+
 def decides_pages(wildcards):
     """What the pages of the report print of the configuration."""
     return printed_configuration(wildcards.study)
@@ -512,5 +528,4 @@ def decides_pages(wildcards):
 @functools.cache
 def printed_configuration(study):
     """The hash of what any page prints: all pages of a study ask for it."""
-    paper = attempt(read_yaml, Path(CONFIG_DIR, "paper.yaml"))
-    return sha256_json([config_hash(read_study(study), PAPER_LISTS), repr(paper)])
+    return sha256_json([config_hash(read_study(study), PAPER_LISTS), paper_text()])

@@ -34,6 +34,31 @@ rule table:
         " weakseg tables {params.options} --table {wildcards.table} --log {log:q}"
 
 
+rule findings:
+    """What the paper finds by comparing lines, with a verdict on each claim; printed once the report is made."""
+    input:
+        sheets,
+        metrics=findings_input,
+    output:
+        findings=report(FILES.findings, caption="../report/findings.rst", category="Tables"),
+    log:
+        LOGS / "findings.log",
+    benchmark:
+        BENCHMARKS / "findings.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        attempt=last_attempt(LOGS / "findings.log"),
+        options=study_options,
+        decides=decides_findings,
+    message:
+        "{wildcards.study}: findings"
+    shell:
+        "attempt {log:q} {params.attempt:q}" " weakseg findings {params.options} --log {log:q} > /dev/null"
+
+
 rule notebook:
     """Run the notebook of a page with the study's parameters; the executed copy is kept."""
     input:
@@ -74,6 +99,7 @@ rule page:
         head=f"{TEMPLATES}/page/head.html.j2",
         template_conf=f"{TEMPLATES}/page/conf.json",
         style=f"{TEMPLATES}/page/report.css",
+        script=f"{TEMPLATES}/page/sort.js",
     output:
         html=report(
             FILES.report / "{page}.html",
@@ -111,7 +137,10 @@ rule gallery_page:
         gallery_input,
         templates=[f"{TEMPLATES}/page/{part}.html.j2" for part in ("gallery", "head", "macros")],
         styles=[f"{TEMPLATES}/page/{part}.css" for part in ("report", "gallery")],
-        scripts=[f"{TEMPLATES}/page/gallery{part}.js" for part in GALLERY_SCRIPTS],
+        scripts=[
+            f"{TEMPLATES}/page/{name}.js"
+            for name in ("sort", *(f"gallery{part}" for part in GALLERY_SCRIPTS))
+        ],
     output:
         html=report(
             FILES.report / "gallery.html",
@@ -140,12 +169,13 @@ rule gallery_page:
 
 
 rule index:
-    """The page that links to all others."""
+    """The page that links to all others, and that of the runs, to which its numbers lead."""
     input:
         sheets,
         index_input,
-        templates=[f"{TEMPLATES}/page/{part}.html.j2" for part in ("study", "base", "head", "macros")],
+        templates=[f"{TEMPLATES}/page/{part}.html.j2" for part in ("study", "runs", "base", "head", "macros")],
         style=f"{TEMPLATES}/page/report.css",
+        script=f"{TEMPLATES}/page/sort.js",
     output:
         html=report(
             FILES.report / "index.html",
@@ -153,6 +183,11 @@ rule index:
             category="Pages",
             subcategory="{study}",
             labels=index_labels,
+        ),
+        runs=report(
+            FILES.report / "runs.html",
+            caption="../report/runs.rst",
+            category="Pages",
         ),
     log:
         LOGS / "index.log",
@@ -170,3 +205,25 @@ rule index:
         "{wildcards.study}: index of the report"
     shell:
         "attempt {log:q} {params.attempt:q}" " weakseg index {params.options} --log {log:q}"
+
+
+STARTED = time.time()
+
+
+def print_findings():
+    """Print what the paper's findings come to in the configured study, if this call has made its report.
+
+    A finding that fails is a result like another: it does not make the call fail.
+    """
+    from weakseg.report.findings import read_findings, terminal_table
+
+    index = CHOSEN.report / "index.html"
+    if index.is_file() and index.stat().st_mtime >= STARTED:
+        try:
+            print("", terminal_table(STUDY.name, read_findings(CHOSEN)), sep="\n", flush=True)
+        except WeaksegError as error:
+            print(error, file=sys.stderr, flush=True)
+
+
+onsuccess:
+    print_findings()

@@ -14,6 +14,7 @@ from weakseg.config.reading import DATA_ROOT_VARIABLE, SEEDS_VARIABLE, config_ha
 from weakseg.config.settings import Settings
 from weakseg.config.solver import Sampling, Solver
 from weakseg.config.study import (
+    AnnotationPrices,
     Study,
     estep_runs,
     load_sheet,
@@ -29,6 +30,7 @@ __all__ = [
     "DATA_ROOT_VARIABLE",
     "EVERY",
     "SEEDS_VARIABLE",
+    "AnnotationPrices",
     "Boxes",
     "Compute",
     "CrfDistances",

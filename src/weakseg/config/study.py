@@ -47,11 +47,22 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), 
 """Seeds of an experiment, all different."""
 
 
+class AnnotationPrices(Strict):
+    """What the annotation of one image costs, in one unit for all."""
+
+    pixel_labels: float = Field(15, gt=0, description="Pixel labels; 15 times boxes is what the paper quotes.")
+    boxes: float = Field(1, gt=0, description="Boxes.")
+    image_level: float = Field(0.2, gt=0, description="Image-level labels; the default is an assumption.")
+
+
 class Report(Strict):
     """What the report shows."""
 
     qualitative_images: int = Field(8, ge=1, description="Images on the qualitative page, half of them failures.")
     box_images: int = Field(6, ge=1, description="Training images of Figure 4 and of the page on boxes.")
+    prices: AnnotationPrices = Field(
+        default_factory=AnnotationPrices, description="What annotation costs, for the page that sets IOU against it."
+    )
 
 
 class Study(Strict):

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from weakseg.report.tables import display_table
+from weakseg.report.findings import Finding
+from weakseg.report.provenance import figure_facts
+from weakseg.report.results import StudyResults
+from weakseg.report.tables import MISSING, display_table
 
 # nbconvert has an environment of its own for notebook.html.j2, which escapes nothing; head.html.j2 serves both.
 _TEMPLATES = Environment(
@@ -38,7 +41,8 @@ def html_rows(
     text: Sequence[str] = (),
     strong: Sequence[str] = (),
     muted: Sequence[bool] | None = None,
-    fails: Mapping[str, str] | None = None,
+    links: Sequence[str] | None = None,
+    unlinked: Sequence[str] = (),
     caption: str = "",
 ) -> Markup:
     """A frame as an HTML table that scrolls sideways where it has to; cells are printed with str(), escaped.
@@ -48,7 +52,8 @@ def html_rows(
         text: columns set to the left; others are numbers, set to the right.
         strong: columns to stress.
         muted: a flag a row, for rows to set back.
-        fails: by column the text of cells that report a failure.
+        links: an address a row, to which its numbers lead.
+        unlinked: columns of numbers that lead nowhere.
         caption: a sentence above the table.
     """
     columns = [
@@ -59,8 +64,8 @@ def html_rows(
     for number, values in enumerate(frame.itertuples(index=False)):
         cells = []
         for column, value in zip(columns, values, strict=True):
-            failed = (fails or {}).get(column["name"]) == str(value)
-            cells.append({"text": str(value), "kind": column["kind"] + (" fails" if failed else "")})
+            link = links[number] if links is not None and column["name"] not in (*text, *unlinked) else ""
+            cells.append({"text": str(value), "kind": column["kind"], "link": "" if value == MISSING else link})
         rows.append({"kind": "muted" if muted is not None and muted[number] else "", "cells": cells})
     return _macro("table", columns, rows, caption)
 
@@ -75,28 +80,63 @@ def html_table(frame: pd.DataFrame, weak: str = "weak") -> Markup:
         text=("method", "FOV"),
         strong=("DCNN + CRF",),
         muted=frame["line"].duplicated().tolist(),
+        links=[f"runs.html#{experiment}" for experiment in frame["experiment"]],
+        unlinked=("line", "paper"),
         caption="Mean IOU on val in percent; ± is the standard deviation over seeds, the last column a difference in "
         "points.",
     )
 
 
-def html_findings(findings: pd.DataFrame) -> Markup:
-    """The findings of `findings.check_findings`; those that fail are stressed."""
-    return html_rows(findings, text=list(findings.columns), fails={"Holds": "no"})
+def html_findings(found: Sequence[Finding]) -> Markup:
+    """Findings as a table, a row a claim, each figure with a link to its runs; `findings.RULE` explains verdicts."""
+    return _macro("findings", [{"finding": finding, "ours": _linked(finding)} for finding in found])
 
 
-def image_tag(figure: Figure, alt: str) -> Markup:
-    """A figure as an <img> that holds its own SVG."""
+def _linked(finding: Finding) -> list[tuple[str, str]]:
+    """The parts of a finding's own figures, each with the experiment that it belongs to (empty for none)."""
+    ids, parts = finding.lines.split(), finding.ours.split(" vs ")
+    if len(parts) != len(ids):
+        return [(finding.ours, ids[0])]
+    return list(zip(parts, ids, strict=True))
+
+
+def made_of(results: StudyResults, page: str, runs: Iterable[tuple[str, int]] | None = None) -> Markup:
+    """What stands under a figure: the runs behind it (all by default), the code, and the command that makes it again.
+
+    Args:
+        results: the study.
+        page: the page's name, as snakemake knows it.
+        runs: experiments with their seeds.
+
+    Raises:
+        WeaksegError: a run is not trained.
+    """
+    return _macro("made", figure_facts(results, page, runs))
+
+
+def image_tag(figure: Figure, alt: str, made: Markup | str = "") -> Markup:
+    """A figure as an <img> that holds its own SVG, and under it what made it (`made_of`)."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return _macro("picture", "svg+xml", base64.b64encode(stream.getvalue()).decode(), alt, False)
+    return _macro("picture", "svg+xml", base64.b64encode(stream.getvalue()).decode(), alt, False) + made
 
 
-def photo_tag(figure: Figure | bytes, alt: str, *, dpi: int = 140) -> Markup:
+def photo_tag(figure: Figure | bytes, alt: str, made: Markup | str = "", *, dpi: int = 140) -> Markup:
     """A figure with photos, or its JPEG, as an <img> that holds it, at the width of the other figures."""
     if isinstance(figure, bytes):
-        return _macro("picture", "jpeg", base64.b64encode(figure).decode(), alt, True)
+        return _macro("picture", "jpeg", base64.b64encode(figure).decode(), alt, True) + made
     stream = io.BytesIO()
     options = {"quality": 88, "optimize": True}
     figure.savefig(stream, format="jpg", dpi=dpi, bbox_inches="tight", pil_kwargs=options)
-    return _macro("picture", "jpeg", base64.b64encode(stream.getvalue()).decode(), alt, True)
+    return _macro("picture", "jpeg", base64.b64encode(stream.getvalue()).decode(), alt, True) + made
+
+
+def csv_link(name: str, frame: pd.DataFrame) -> Markup:
+    """A link that saves a frame as a CSV file, which the page itself holds."""
+    text = frame.to_csv(index=False, float_format="%.6g")
+    return _macro("download", name, base64.b64encode(text.encode()).decode(), len(frame))
+
+
+def cost_chart(**values: Any) -> Markup:
+    """The plot of IOU against annotation cost with its sliders and table; for the values see `annotation_cost`."""
+    return _macro("cost", values)

@@ -23,6 +23,22 @@ def network_text(results: StudyResults) -> str:
     )
 
 
+def question(results: StudyResults) -> list[str]:
+    """What was asked and how this study answers, in two sentences."""
+    kinds = {row.weak_annotation for row in results.experiments}
+    offers = [
+        text for kind, text in (("image", "only say which classes they show"), ("box", "carry boxes")) if kind in kinds
+    ]
+    asked = "How well does a network learn to segment when most of its training images have no pixel labels"
+    asked += f", but {' or '.join(offers)}?" if offers else "?"
+    counts, runs = data_counts(results), len(results.runs())
+    return [
+        asked,
+        f"This study trains {len(results.experiments)} lines of the paper's tables in {runs} runs, on "
+        f"{counts['training']:,} images ({results.study.dataset.name}), and holds what the paper found against them.",
+    ]
+
+
 def differences(results: StudyResults) -> list[str]:
     """What sets this study apart from the paper's setting, one sentence each; empty where nothing does."""
     study, counts, full = results.study, data_counts(results), paper_lists(results)

@@ -17,16 +17,16 @@ from weakseg.paths import RunPaths, StudyPaths
 GALLERY = "gallery"
 """The page that shows every run's label maps in a browser."""
 
-WITHOUT_NOTEBOOK = ("index", GALLERY)
+WITHOUT_NOTEBOOK = ("index", "runs", GALLERY)
 """Pages that a command writes, not a notebook."""
 
 BOX_FILES = ("boxes", "bbox_seg_grid", "label_quality")
-ESTEP_FILES = ("estep_maps", "estep_confusion")
+ESTEP_FILES = ("estep_maps", "estep_confusion", "estep_config")
 FileName = Literal[
-    "manifest", "tables",
+    "manifest", "tables", "findings",
     "boxes", "bbox_seg_grid", "label_quality", "box_maps",
-    "estep_maps", "estep_confusion",
-    "metrics", "per_class", "crf_grid", "crf", "train_log", "confusion", "labels",
+    "estep_maps", "estep_confusion", "estep_config",
+    "metrics", "per_class", "crf_grid", "config", "crf", "train_log", "confusion", "labels",
 ]  # fmt: skip
 """What a page can read: files of the study, of its boxes, of the run whose E-step is shown, and of every run."""
 
@@ -34,8 +34,8 @@ PICTURES = ("box_maps", "estep_maps", "labels")
 """Those that only pictures with photos are made of."""
 
 SMALL_FILES: tuple[FileName, ...] = (
-    "manifest", "tables", "metrics", "per_class", "crf_grid", "crf", "train_log", "boxes", "bbox_seg_grid",
-    "label_quality",
+    "manifest", "tables", "findings", "metrics", "per_class", "crf_grid", "crf", "train_log", "boxes",
+    "bbox_seg_grid", "label_quality",
 )  # fmt: skip
 """What the index stands for, and what a notebook reads that does not say what it reads: all but pictures."""
 
@@ -49,8 +49,8 @@ class Page(BaseModel):
         place: the lower, the earlier it stands on the index; pages of one place stand by name.
         needs: a study has the page where it fills each table named here; `boxes` stands for an experiment with boxes,
             `estep` for a run whose E-step is shown.
-        reads: the files that the notebook reads. Each stands for all runs, tables or box methods of the study;
-            `estep_maps` and `estep_confusion` for those of the run whose E-step is shown.
+        reads: the files that the notebook reads. Each stands for all runs, tables or box methods of the study; those
+            that begin with `estep_` for the run whose E-step is shown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,8 +100,8 @@ def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment]
     shown = shown_run(study, experiments)
     found: list[Path] = []
     for name in reads:
-        if name == "manifest":
-            found.append(paths.manifest)
+        if name in ("manifest", "findings"):
+            found.append(getattr(paths, name))
         elif name == "tables":
             found += [paths.table(table) for table in study_tables(experiments)]
         elif name == "box_maps":
@@ -109,7 +109,7 @@ def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment]
         elif name in BOX_FILES:
             found += [getattr(paths, name)] if boxed else []
         elif name in ESTEP_FILES:
-            found += [getattr(paths.run(*shown), name)] if shown else []
+            found += [getattr(paths.run(*shown), "config" if name == "estep_config" else name)] if shown else []
         else:
             found += [path for run in runs for path in _run_files(run, name)]
     return found

@@ -55,11 +55,13 @@ class PaperSetting(Strict):
     Attributes:
         alpha: IOU in percent of the recovered foreground, by Bbox-Seg's alpha.
         crf_search: the search for the CRF's parameters.
+        crf_gain: the fewest and the most points of mean IOU that the CRF adds to a line.
         training: the length of a training.
     """
 
     alpha: dict[float, float] = Field(default_factory=dict)
     crf_search: CrfSearchSetting | None = None
+    crf_gain: tuple[float, float] | None = None
     training: TrainingSetting | None = None
 
     @classmethod

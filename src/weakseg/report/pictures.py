@@ -36,6 +36,13 @@ def reference_run(results: StudyResults) -> pd.Series:
     return metrics.loc[metrics["iou_crf"].idxmax()]
 
 
+def drawn_runs(results: StudyResults, table: str) -> list[tuple[str, int]]:
+    """Experiment and seed of the runs behind `draw_qualitative`: those shown, and the one that chooses the images."""
+    best = reference_run(results)
+    shown = [(row.id, results.study.seeds_of(row.id)[0]) for row in representatives(results, table)]
+    return [*shown, (str(best["experiment"]), int(best["seed"]))]
+
+
 def image_ious(results: StudyResults, experiment: str, seed: int, *, crf: bool) -> pd.DataFrame:
     """Image IOU (`image_iou`, percent) of a run over val without the images on which its CRF was tuned.
 

@@ -1,9 +1,11 @@
 """Where a study's results come from: code, configuration, versions, hardware and time; no paths of the machine."""
 
+import functools
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,46 @@ def gather_provenance(results: StudyResults) -> dict[str, Any]:
     }
 
 
+def figure_facts(results: StudyResults, page: str, runs: Iterable[tuple[str, int]] | None = None) -> dict[str, Any]:
+    """What made a figure of a page: `command`, `code` and `runs` (each with experiment, seed and configuration hash).
+
+    Args:
+        results: the study.
+        page: the page that shows it, as snakemake knows it.
+        runs: experiments with their seeds; None for all.
+
+    Raises:
+        WeaksegError: a run is not trained.
+    """
+    chosen = None if runs is None else set(runs)
+    used = []
+    for row, seed, files in results.runs():
+        if chosen is None or (row.id, seed) in chosen:
+            config = _run_config(files.config, f"run {row.id}, seed {seed}")
+            used.append({"experiment": row.id, "seed": seed, "hash": str(config.get("hash"))[:12]})
+    return {"command": command_of(results, page), "code": code_text(_commit(Path(__file__).parent)), "runs": used}
+
+
+def command_of(results: StudyResults, target: str) -> str:
+    """The call of snakemake that makes a page or a file of a study; folders outside the project are not named."""
+    settings = [f"study={results.study.name}"]
+    for name, folder, default in (
+        ("config_dir", results.config_dir, "config"), ("results", results.paths.results, "results"),
+    ):  # fmt: skip
+        # Kept results lie in another folder than the one that they were made in.
+        if Path(folder) != Path(default) and not results.paths.provenance.is_file():
+            settings.append(f"{name}=FOLDER" if Path(folder).is_absolute() else f"{name}={folder}")
+    if "{data_root}" in str(results.study.dataset.path):
+        settings.append("data_root=FOLDER")
+    return f"snakemake {target} --config {' '.join(settings)}"
+
+
+def code_text(commit: Mapping[str, Any]) -> str:
+    """Version and commit of the code, by the facts that `gather_provenance` gives of it."""
+    text = f"weakseg {__version__}, commit {commit['commit'] or 'not a checkout'}"
+    return text + (" with uncommitted changes" if commit["uncommitted_changes"] else "")
+
+
 def write_provenance(results: StudyResults, path: str | Path) -> None:
     """Write `gather_provenance` as JSON."""
     atomic_write_json(path, gather_provenance(results))
@@ -96,6 +138,7 @@ def _weights(results: StudyResults) -> dict[str, str | None] | None:
     return {"name": weights.name, "checksum": weights.checksum, "licence": row.licence, "citation": row.citation}
 
 
+@functools.cache
 def _commit(folder: Path) -> dict[str, Any]:
     """The commit of the code, and whether tracked files differ from it; None where the code is no checkout."""
 

@@ -16,6 +16,7 @@ from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_json, atomic_write_text
 from weakseg.paths import StudyPaths
 from weakseg.report import box_pages, figures
+from weakseg.report.findings import read_findings
 from weakseg.report.gallery import gallery_html
 from weakseg.report.pages import GALLERY
 from weakseg.report.pictures import draw_qualitative
@@ -43,12 +44,12 @@ def collect_reference(
 ) -> None:
     """Write a finished study's CSVs, pages, figures and provenance to `{out_dir}/{study}/`.
 
-    Files: `{table}.csv` and `{table}.md`; `metrics.csv`, `per_class.csv`, `crf_grid.csv` and `training.csv` over all
-    runs (`training.csv` as means over blocks of iterations); the winners of the CRF's searches (`crf.csv`) and the
-    confusion matrices (`confusion.csv`); with boxes `bbox_seg_grid.csv`, `label_quality.csv` and `boxes.json`, which
-    counts them; `manifest.json` without the names of images; `config/`, the study and the sheets; `report/*.html`;
-    `figures/*`; `provenance.json`. Files of these names are replaced, others left alone. `redraw.redraw_report` draws
-    the pages anew from them.
+    Files: `{table}.csv` and `{table}.md`; `findings.csv`; `metrics.csv`, `per_class.csv`, `crf_grid.csv` and
+    `training.csv` over all runs (`training.csv` as means over blocks of iterations); the winners of the CRF's searches
+    (`crf.csv`) and the confusion matrices (`confusion.csv`); with boxes `bbox_seg_grid.csv`, `label_quality.csv` and
+    `boxes.json`, which counts them; `manifest.json` without the names of images; `config/`, the study and the sheets;
+    `report/*.html`; `figures/*`; `provenance.json`. Files of these names are replaced, others left alone.
+    `redraw.redraw_report` draws the pages anew from them.
 
     Raises:
         WeaksegError: a run, a table or the report is missing, or a page is too large to keep.
@@ -64,7 +65,8 @@ def collect_reference(
         "training": _rounded(read_logs(results, points=60)),
     }
     tables = read_tables(results)
-    frames |= tables | {"crf": _read_winners(results), "confusion": _read_confusions(results)}
+    frames |= tables | {"findings": pd.DataFrame(read_findings(paths))}
+    frames |= {"crf": _read_winners(results), "confusion": _read_confusions(results)}
     kept = {"manifest": _kept_manifest(results)}
     if _has_boxes(results):
         frames |= {"bbox_seg_grid": box_pages.read_grid(results), "label_quality": box_pages.read_quality(results)}

@@ -14,6 +14,7 @@ from weakseg.config import load_study, study_experiments
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_json
 from weakseg.paths import RunPaths, StudyPaths
+from weakseg.report.findings import write_findings
 from weakseg.report.pages import WITHOUT_NOTEBOOK
 from weakseg.report.results import StudyResults
 from weakseg.report.tables import write_table
@@ -70,6 +71,7 @@ def restore_results(reference: str | Path, out: str | Path) -> StudyResults:
     _restore_runs(results, kept)
     for table in results.tables:
         write_table(study, paths, config_dir, table)
+    write_findings(study, paths, config_dir)
     _restore_pictures(paths, kept / "report")
     return results
 

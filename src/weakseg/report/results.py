@@ -58,6 +58,10 @@ class StudyResults:
         kinds = {row.weak_annotation for row in self.experiments if row.weak and row.line_in(table)}
         return "boxes" if kinds == {"box"} else "weak"
 
+    def runs_in(self, table: str) -> list[tuple[str, int]]:
+        """Experiment and seed of every run that a table prints."""
+        return [(row.id, seed) for row, seed, _ in self.runs() if row.line_in(table)]
+
     def runs(self) -> list[tuple[Experiment, int, RunPaths]]:
         """Every run: experiment, seed, files."""
         return [
