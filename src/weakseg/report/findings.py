@@ -266,7 +266,8 @@ class _Table:
                 for bound, at_most in bounds
             ],
             asked=f"{least:g} to {most:g}",
-            threshold="All three numbers are this project's; the paper's figures are of its first text.",
+            threshold="All three numbers are this project's."
+            + ("" if published is None else " The paper's figures are those of its first text."),
             paper="" if published is None else f"{published[0]:+.1f} to {published[1]:+.1f}",
             ours=f"{min(gains):+.1f} to {max(gains):+.1f}".replace("-", "−") if gains else "",
         )  # fmt: skip
