@@ -627,8 +627,8 @@ def test_killed_training_goes_on(fresh: Project) -> None:
     assert fresh.planned(words[0], config=config) == {}
 
 
-def test_snakemake_lines_of_the_readme_can_be_planned(fresh: Project, project_root: Path) -> None:
-    text = (project_root / "README.md").read_text(encoding="utf-8")
+def test_snakemake_lines_of_the_documents_can_be_planned(fresh: Project, project_root: Path) -> None:
+    text = "".join((project_root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/running.md"))
     lines = [
         line.split("#")[0].split("&&")[0].split()[1:] for line in re.findall(r"^snakemake\b.*$", text, re.MULTILINE)
     ]
