@@ -529,3 +529,21 @@ def decides_pages(wildcards):
 def printed_configuration(study):
     """The hash of what any page prints: all pages of a study ask for it."""
     return sha256_json([config_hash(read_study(study), PAPER_LISTS), paper_text()])
+
+
+STARTED = time.time()
+
+
+def print_findings():
+    """Print what the paper's findings come to in the configured study, if this call has made its report.
+
+    A finding that fails is a result like another: it does not make the call fail.
+    """
+    from weakseg.report.findings import read_findings, terminal_table
+
+    index = CHOSEN.report / "index.html"
+    if index.is_file() and index.stat().st_mtime >= STARTED:
+        try:
+            print("", terminal_table(STUDY.name, read_findings(CHOSEN)), sep="\n", flush=True)
+        except WeaksegError as error:
+            print(error, file=sys.stderr, flush=True)

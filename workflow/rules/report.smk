@@ -207,23 +207,5 @@ rule index:
         "attempt {log:q} {params.attempt:q}" " weakseg index {params.options} --log {log:q}"
 
 
-STARTED = time.time()
-
-
-def print_findings():
-    """Print what the paper's findings come to in the configured study, if this call has made its report.
-
-    A finding that fails is a result like another: it does not make the call fail.
-    """
-    from weakseg.report.findings import read_findings, terminal_table
-
-    index = CHOSEN.report / "index.html"
-    if index.is_file() and index.stat().st_mtime >= STARTED:
-        try:
-            print("", terminal_table(STUDY.name, read_findings(CHOSEN)), sep="\n", flush=True)
-        except WeaksegError as error:
-            print(error, file=sys.stderr, flush=True)
-
-
 onsuccess:
     print_findings()
