@@ -9,8 +9,10 @@ import io
 import os
 import re
 import shutil
+import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,11 +28,22 @@ from weakseg.report.estep_maps import images_shown, read_estep_maps
 from weakseg.report.gallery import gallery_html
 from weakseg.report.results import StudyResults
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CONFIG = Path(__file__).parents[1] / "tiny" / "config"
 TRUTH = "truth"
 
 pytestmark = pytest.mark.timeout(120)
+
+
+def wait_until(page: "Page", expression: str) -> None:
+    """Wait until a JavaScript expression is true in a page; Playwright's own wait is refused by the pages' CSP."""
+    until = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < until, expression
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +238,7 @@ def test_every_map_is_painted_when_it_comes_into_view(reader, tiny):
     page = opened_gallery(reader, tiny.paths.report / "gallery.html")
     for place in page.locator(".card, .weak").all():
         place.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.querySelectorAll('canvas')].every(canvas => canvas.dataset.painted)")
+    wait_until(page, "[...document.querySelectorAll('canvas')].every(canvas => canvas.dataset.painted)")
     assert page.locator("canvas:not([aria-label])").count() == 0
     sizes = page.eval_on_selector_all("canvas", "all => all.map(canvas => [canvas.height, canvas.width])")
     assert set(map(tuple, sizes)) == {(48, 64)}
@@ -368,12 +381,12 @@ def test_arrows_go_from_photo_to_photo_and_enter_shows_one_large(gallery, ids):
     assert gallery.evaluate(focused) == ids[0]
     press("Enter")
     assert ids[0] in gallery.inner_text("#large-title")
-    gallery.wait_for_function("document.querySelectorAll('#large canvas[data-painted]').length === 3")
+    wait_until(gallery, "document.querySelectorAll('#large canvas[data-painted]').length === 3")
     press("ArrowRight")
     assert ids[1] in gallery.inner_text("#large-title")
     press("Escape")
     assert gallery.get_attribute("#large", "open") is None
-    gallery.wait_for_function(f"{focused} === '{ids[1]}'")
+    wait_until(gallery, f"{focused} === '{ids[1]}'")
 
 
 def test_a_finger_opens_a_photo_and_draws_the_next_one(browser, written, ids):
@@ -408,10 +421,10 @@ def test_a_view_stands_in_its_address(reader, gallery, written, ids):
     assert again.locator(".chip[aria-pressed=true]").count() == 1
     # A link within the page leaves the choices as they are.
     again.click("a[href='#weak']")
-    again.wait_for_function("document.querySelector('#weak').getBoundingClientRect().top < 200")
+    wait_until(again, "document.querySelector('#weak').getBoundingClientRect().top < 200")
     assert chosen(again, "a") == ("em_adapt_weak", False) and shown(again) == photos
     there = opened_gallery(reader, written, "#weak")
-    there.wait_for_function("document.querySelector('#weak').getBoundingClientRect().top < 200")
+    wait_until(there, "document.querySelector('#weak').getBoundingClientRect().top < 200")
     # What an address says of a run that there is not is nothing.
     other = opened_gallery(reader, written, "#a=nosuch,dcnn&order=nosuch&classes=nosuch")
     assert chosen(other, "a")[1] and shown(other) == ids
