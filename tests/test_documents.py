@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-SHOWN = {"claim": "finding", "paper": "paper", "ours": "here", "verdict": "verdict"}
+SHOWN = {"table": "table", "claim": "finding", "paper": "paper", "ours": "here", "verdict": "verdict"}
 """Columns of a findings.csv that a document shows, with their titles there."""
 
 
