@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from weakseg.errors import WeaksegError
-from weakseg.report.findings import find, judge, read_findings, tally, terminal_table, write_findings
+from weakseg.report import findings
+from weakseg.report.findings import UNTESTED, find, judge, read_findings, tally, terminal_table, write_findings
 from weakseg.report.results import StudyResults, read_metrics
 
 ADAPT = "EM-Adapt at least 5 points above EM-Fixed, with image-level labels alone"
@@ -24,6 +25,12 @@ HELPS = "Bbox-Seg and Bbox-EM-Fixed help beside the same pixel labels"
 TAGS = "Every line with boxes alone above every line with image-level labels alone"
 OF_TABLE1 = [ADAPT, SEMI, RISE, NEAR, HELP, TOP, CRF]
 OF_TABLE3 = [SEG, EM, SEG_SEMI, EM_SEMI, SEMI, SEG_NEAR, HELPS, TAGS, TOP, CRF]
+
+
+@pytest.fixture(autouse=True)
+def whole_margins(monkeypatch):
+    """The made-up figures lie closer together than one seed can tell apart."""
+    monkeypatch.setattr(findings, "UNTESTED", 0.0)
 
 
 @pytest.fixture
@@ -150,6 +157,13 @@ def test_the_rule():
     assert judge([1.0, 3.0], strict=True)[0] == "not decided"
     # Where many seeds agree on the sign of a mean that is smaller than their spread, it is known.
     assert judge([-1.0, 3.0] * 12, strict=True)[0] == "holds"
+
+
+def test_one_seed_does_not_decide_a_difference_of_less_than_a_point(monkeypatch):
+    assert UNTESTED == 1
+    monkeypatch.setattr(findings, "UNTESTED", UNTESTED)
+    verdicts = {value: judge([value], strict=True)[0] for value in (-1.0, -0.9, 0.0, 0.9, 1.0)}
+    assert list(verdicts.values()) == ["fails", "not decided", "not decided", "not decided", "holds"]
 
 
 def test_lines_that_were_never_published_take_no_part(with_own):

@@ -29,11 +29,15 @@ TERMINAL_WIDTH = 120
 LEVEL = 0.05
 """A paired test with this p or a larger one does not decide."""
 
+UNTESTED = 1.0
+"""Points: without a test, a difference nearer than this to what is claimed does not decide."""
+
 RULE = (
     "A claim compares two lines, or several pairs of them: it holds where every pair keeps it, and fails where one "
     "breaks it. The pair that decides is shown. Where both lines were trained with at least two common seeds, a paired "
     "t-test over these (two-sided) compares their difference with what is claimed, and leaves the pair not decided "
-    f"with p of {LEVEL:g} or more. Where they were not, the means alone decide, which says nothing about other seeds."
+    f"with p of {LEVEL:g} or more. Where they were not, the means alone decide, and leave the pair not decided where "
+    f"they are within {UNTESTED:g} point of what is claimed: another seed may turn that round."
 )
 """The rule of `judge` and of `Finding.verdict` for readers."""
 
@@ -162,12 +166,12 @@ class _Comparison:
 def judge(kept: Sequence[float], *, strict: bool) -> tuple[Verdict, float]:
     """Decide a comparison from the points by which it is kept (negative: broken), one value a common seed.
 
-    The sign of the mean decides. With several seeds it must also be told from zero: the paired t-test against the
-    claimed difference, which is the test of these values against 0, has p below `LEVEL`. The test is two-sided, as it
-    stands behind "holds" and "fails" alike. No second rule compares the mean with the spread: up to six seeds the test
-    asks for more than one standard deviation anyway (2.5 of them at three seeds); with more seeds a mean is
-    known better than one run is, and claims are about means. A claim over several pairs needs no correction to hold,
-    since all of its tests must be passed.
+    The sign of the mean decides. A single value must be `UNTESTED` points from zero for that: seeds of one line differ
+    by as much. With several seeds the mean must be told from zero: the paired t-test against the claimed difference,
+    which is the test of these values against 0, has p below `LEVEL`. The test is two-sided, as it stands behind "holds"
+    and "fails" alike. No second rule compares the mean with the spread: up to six seeds the test asks for more than one
+    standard deviation anyway (2.5 of them at three seeds); with more seeds a mean is known better than one run is, and
+    claims are about means. A claim over several pairs needs no correction to hold: all of its tests must be passed.
 
     Args:
         kept: points, by seed; a single value is that of the means.
@@ -179,7 +183,7 @@ def judge(kept: Sequence[float], *, strict: bool) -> tuple[Verdict, float]:
     mean = sum(kept) / len(kept)
     verdict: Verdict = "holds" if (mean > 0 if strict else mean >= 0) else "fails"
     if len(kept) < 2:
-        return verdict, math.nan
+        return (verdict if abs(mean) >= UNTESTED else "not decided"), math.nan
     if min(kept) == max(kept):  # without a spread there is nothing to test
         return verdict, 1.0 if mean == 0 else 0.0
     from scipy.stats import ttest_1samp  # slow to import, and nothing else here needs it
