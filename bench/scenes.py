@@ -8,12 +8,13 @@ FOLDER is in the VOC layout (VOCdevkit/VOC2012 or the like). Without it the scen
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
 from weakseg.config import Scenes, load_study
+from weakseg.data.images import read_index_png, read_photo
+from weakseg.data.voc_xml import boxes_from_xml
 from weakseg.labels import IGNORE, VOC
 from weakseg.scenes.scene import make_scene
 
@@ -22,8 +23,6 @@ SIZE_PX = 160
 
 APART_PX = 6
 """Distance of the two pixels whose colours are compared: across the void border of a scaled photo."""
-
-SIDES = ("ymin", "xmin", "ymax", "xmax")
 
 Picture = tuple[np.ndarray, np.ndarray, list[tuple[str, tuple[int, int, int, int]]]]
 """Image (H, W, 3) and labels (H, W), uint8, void 255; class and box (rows and columns, all included) of objects."""
@@ -43,15 +42,23 @@ def photos(folder: Path, number: int) -> Iterator[Picture]:
     ids = (folder / "ImageSets/Segmentation/train.txt").read_text(encoding="utf-8").split()
     masks = next(folder / name for name in ("SegmentationClassAug", "SegmentationClass") if (folder / name).is_dir())
     for image_id in ids[:: max(1, len(ids) // number)][:number]:
-        photo = Image.open(folder / "JPEGImages" / f"{image_id}.jpg").convert("RGB")
-        scale = SIZE_PX / max(photo.size)
-        size = round(photo.width * scale), round(photo.height * scale)
-        labels = Image.open(masks / f"{image_id}.png").resize(size, Image.Resampling.NEAREST)
-        objects = []
-        for thing in ElementTree.parse(folder / "Annotations" / f"{image_id}.xml").iterfind("object"):
-            corners = (round(scale * float(thing.findtext(f"bndbox/{side}", ""))) for side in SIDES)
-            objects.append((thing.findtext("name", ""), tuple(corners)))
-        yield np.asarray(photo.resize(size, Image.Resampling.BICUBIC)), np.asarray(labels), objects
+        photo = read_photo(folder / "JPEGImages" / f"{image_id}.jpg")
+        boxes = boxes_from_xml(folder / "Annotations" / f"{image_id}.xml", photo.shape[:2], VOC)
+        scale = SIZE_PX / max(photo.shape)
+        size = round(photo.shape[1] * scale), round(photo.shape[0] * scale)
+        labels = Image.fromarray(read_index_png(masks / f"{image_id}.png", VOC)).resize(size, Image.Resampling.NEAREST)
+        small = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
+        yield (
+            np.asarray(small),
+            np.asarray(labels),
+            [
+                (
+                    VOC.names[box.label],
+                    tuple(round(scale * edge) for edge in (box.top, box.left, box.bottom, box.right)),
+                )
+                for box in boxes
+            ],
+        )
 
 
 def colour_differences(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -393,16 +393,6 @@ def page_labels(wildcards):
     return {"page": page.title, "shows": page.about}
 
 
-def index_labels(wildcards):
-    """The page that leads to all others."""
-    return {"page": "Index", "shows": "What was found, and the way to the other pages."}
-
-
-def gallery_labels(wildcards):
-    """The page of all label maps."""
-    return {"page": "Gallery", "shows": "Every image with the label maps of all runs."}
-
-
 def notebook_parameters(wildcards, input):
     """Parameters of the notebooks, the files that a page reads among them, as options of papermill."""
     values = {"study": STUDIES[wildcards.study], "results": RESULTS, "config_dir": CONFIG_DIR}

@@ -1,7 +1,3 @@
-# Endings of the names of the gallery's scripts, which are one module.
-GALLERY_SCRIPTS = ("", "_cards", "_confusion", "_large", "_matrix", "_pictures", "_weak")
-
-
 rule table:
     """One table of the paper with this study's figures beside the published ones."""
     input:
@@ -138,8 +134,8 @@ rule gallery_page:
         templates=[f"{TEMPLATES}/page/{part}.html.j2" for part in ("gallery", "head", "macros")],
         styles=[f"{TEMPLATES}/page/{part}.css" for part in ("report", "gallery")],
         scripts=[
-            f"{TEMPLATES}/page/{name}.js"
-            for name in ("sort", *(f"gallery{part}" for part in GALLERY_SCRIPTS))
+            f"{TEMPLATES}/page/sort.js",
+            *sorted(map(str, Path(TEMPLATES, "page").glob("gallery*.js"))),
         ],
     output:
         html=report(
@@ -147,7 +143,7 @@ rule gallery_page:
             caption="../report/gallery.rst",
             category="Pages",
             subcategory="{study}",
-            labels=gallery_labels,
+            labels={"page": "Gallery", "shows": "Every image with the label maps of all runs."},
         ),
     log:
         LOGS / "gallery.log",
@@ -182,7 +178,7 @@ rule index:
             caption="../report/index.rst",
             category="Pages",
             subcategory="{study}",
-            labels=index_labels,
+            labels={"page": "Index", "shows": "What was found, and the way to the other pages."},
         ),
         runs=report(
             FILES.report / "runs.html",

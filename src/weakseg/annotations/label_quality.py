@@ -11,7 +11,7 @@ from weakseg.config import Study
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import ImageBoxes
 from weakseg.data.dataset import DataSet, open_data
-from weakseg.data.label_maps import map_reader
+from weakseg.data.label_maps import BOX_METHODS, map_reader
 from weakseg.data.transforms import grid_of_image, scale_labels
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path
@@ -73,7 +73,7 @@ def measure_labels(study: Study, paths: StudyPaths, shown: RunPaths | None, *, t
     frames = [pd.DataFrame(columns=list(COLUMNS))]
     if not ids:
         print(f"{paths.manifest}: no training image has pixel labels, so the quality of labels cannot be known")
-    for method, name in (("bbox_rect", "Bbox-Rect"), ("bbox_seg", "Bbox-Seg")) if ids else ():
+    for method, name in BOX_METHODS.items() if ids else ():
         folder = paths.box_maps(method)
         map_reader(folder, ids, labels)
         comparer = _Comparer(paths.manifest, folder, study.network.image_scale, study.network.output_stride)

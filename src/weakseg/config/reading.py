@@ -16,8 +16,10 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 DATA_ROOT_VARIABLE = "WEAKSEG_DATA_ROOT"
-SEEDS_VARIABLE = "WEAKSEG_SEEDS"
 """Environment variable that replaces `{data_root}` in configured paths."""
+
+SEEDS_VARIABLE = "WEAKSEG_SEEDS"
+"""Environment variable that says how many seeds every experiment has, in place of a study's own."""
 
 
 MERGE = "tag:yaml.org,2002:merge"

@@ -10,6 +10,9 @@ from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file, sha256_json
 from weakseg.labels import LabelSet
 
+BOX_METHODS = {"bbox_rect": "Bbox-Rect", "bbox_seg": "Bbox-Seg"}
+"""The methods that make such maps, with the paper's names."""
+
 
 def map_reader(folder: str | Path, ids: Sequence[str], labels: LabelSet) -> Callable[[str], np.ndarray]:
     """A function that reads the label map (H, W) uint8 of an image.

@@ -1,6 +1,7 @@
 """A trunk with a head, by name or description."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from weakseg.labels import VOC
 from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
 from weakseg.model.efficientnet import SCALES, EfficientNetLiteTrunk
 from weakseg.model.heads import FieldOfView, Head
-from weakseg.model.projection import Projection
+from weakseg.model.projection import Projection, load_projection
 from weakseg.model.vgg16 import Vgg16Trunk
 
 Trunk = Vgg16Trunk | MobileNetV2Trunk | EfficientNetLiteTrunk | SqueezeNetTrunk | TinyTrunk
@@ -43,6 +44,15 @@ class Segmenter(nn.Module):
         """What the head sees of (N, 3, s*k+1, s*m+1): (N, C, k+1, m+1)."""
         maps = self.trunk(x)
         return maps if self.projection is None else self.projection(maps)
+
+    def load_axes(self, path: str | Path) -> None:
+        """Take the axes of a file that `weakseg projection` wrote; a model without a projection reads nothing.
+
+        Raises:
+            WeaksegError: no such file, or another one.
+        """
+        if self.projection is not None:
+            self.projection.load_state_dict(load_projection(path)[0].state_dict())
 
     def fc_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of fc6 and fc7."""

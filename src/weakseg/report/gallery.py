@@ -21,7 +21,7 @@ from weakseg.paths import RunPaths, StudyPaths
 from weakseg.report.gallery_weak import weak_data
 from weakseg.report.html import render
 from weakseg.report.pages import GALLERY
-from weakseg.report.provenance import gather_provenance
+from weakseg.report.provenance import command_of, gather_provenance, source_facts
 from weakseg.report.results import StudyResults, experiment_label, read_metrics
 from weakseg.report.tables import table_title
 from weakseg.report.thumbnails import base64_text, map_png, photo_jpeg
@@ -194,18 +194,12 @@ class _Photo:
 def _facts(results: StudyResults) -> dict[str, str]:
     """What stands at the foot: where the pictures come from, and how to make them again."""
     provenance = gather_provenance(results)
-    reported = provenance["reported"]
-    commit = reported["commit"] or "not a checkout"
-    if reported["uncommitted_changes"]:
-        commit += " with uncommitted changes"
     first = {row.id: results.study.seeds_of(row.id)[0] for row in results.experiments}
     hashes = {
         run["experiment"]: run["config_hash"] for run in provenance["runs"] if run["seed"] == first[run["experiment"]]
     }
     return {
-        "Code": f"weakseg {reported['weakseg']}, commit {commit}",
-        "Configuration": f"study {provenance['study_hash'][:16]}, experiments {provenance['experiments_hash'][:16]}",
-        "Data": f"{provenance['data']['name']}, {provenance['data']['source']}",
+        **source_facts(provenance),
         "Runs": "; ".join(f"{run}, seed {first[run]}: {str(found)[:16]}" for run, found in hashes.items()),
-        "Made again by": f"snakemake gallery --config study={results.study.name}",
+        "Made again by": command_of(results, GALLERY),
     }

@@ -10,7 +10,7 @@ from weakseg.config import Experiment
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import Box, ImageBoxes
 from weakseg.data.dataset import DataSet, open_data
-from weakseg.data.label_maps import map_reader
+from weakseg.data.label_maps import BOX_METHODS, map_reader
 from weakseg.data.tag_files import read_tags
 from weakseg.labels import BACKGROUND
 from weakseg.metrics import image_iou
@@ -20,9 +20,6 @@ from weakseg.report.thumbnails import base64_text, map_png, photo_jpeg
 
 GIVEN = {"image": "image-level labels", "box": "boxes"}
 """What a page calls the annotation of weak images."""
-
-BOX_METHODS = {"bbox_rect": "Bbox-Rect", "bbox_seg": "Bbox-Seg"}
-"""Names of the label maps that are made from boxes before the training."""
 
 
 def weak_data(results: StudyResults, longest_px: int) -> dict[str, Any]:

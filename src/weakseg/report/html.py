@@ -1,6 +1,5 @@
 """Tables and figures as HTML that needs nothing from elsewhere, by the templates of `page/`."""
 
-import base64
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from weakseg.report.findings import Finding
 from weakseg.report.provenance import figure_facts
 from weakseg.report.results import StudyResults
 from weakseg.report.tables import MISSING, display_table
+from weakseg.report.thumbnails import base64_text
 
 # nbconvert has an environment of its own for notebook.html.j2, which escapes nothing; head.html.j2 serves both.
 _TEMPLATES = Environment(
@@ -118,23 +118,23 @@ def image_tag(figure: Figure, alt: str, made: Markup | str = "") -> Markup:
     """A figure as an <img> that holds its own SVG, and under it what made it (`made_of`)."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return _macro("picture", "svg+xml", base64.b64encode(stream.getvalue()).decode(), alt, False) + made
+    return _macro("picture", "svg+xml", base64_text(stream.getvalue()), alt, False) + made
 
 
 def photo_tag(figure: Figure | bytes, alt: str, made: Markup | str = "", *, dpi: int = 140) -> Markup:
     """A figure with photos, or its JPEG, as an <img> that holds it, at the width of the other figures."""
     if isinstance(figure, bytes):
-        return _macro("picture", "jpeg", base64.b64encode(figure).decode(), alt, True) + made
+        return _macro("picture", "jpeg", base64_text(figure), alt, True) + made
     stream = io.BytesIO()
     options = {"quality": 88, "optimize": True}
     figure.savefig(stream, format="jpg", dpi=dpi, bbox_inches="tight", pil_kwargs=options)
-    return _macro("picture", "jpeg", base64.b64encode(stream.getvalue()).decode(), alt, True) + made
+    return _macro("picture", "jpeg", base64_text(stream.getvalue()), alt, True) + made
 
 
 def csv_link(name: str, frame: pd.DataFrame) -> Markup:
     """A link that saves a frame as a CSV file, which the page itself holds."""
     text = frame.to_csv(index=False, float_format="%.6g")
-    return _macro("download", name, base64.b64encode(text.encode()).decode(), len(frame))
+    return _macro("download", name, base64_text(text.encode()), len(frame))
 
 
 def cost_chart(**values: Any) -> Markup:

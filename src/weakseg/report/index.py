@@ -15,7 +15,7 @@ from weakseg.report.findings import RULE, Finding, read_findings, tally
 from weakseg.report.html import csv_link, html_findings, html_table, image_tag, made_of, render
 from weakseg.report.notes import conventions, differences, differences_of_runs, network_text, question
 from weakseg.report.pages import Page, existing_pages
-from weakseg.report.provenance import code_text, gather_provenance
+from weakseg.report.provenance import gather_provenance, source_facts
 from weakseg.report.results import StudyResults, data_counts, read_metrics, read_per_class
 from weakseg.report.run_page import runs_html
 from weakseg.report.tables import read_tables, table_title
@@ -91,9 +91,7 @@ def _provenance(facts: dict[str, Any]) -> dict[str, str]:
     memory = f", {hardware['memory_gib']:g} GiB" if hardware["memory_gib"] else ""
     devices = ", ".join(sorted({str(run["device"]) for run in facts["runs"]}))
     return {
-        "Code": code_text(reported),
-        "Configuration": f"study {facts['study_hash'][:16]}, experiments {facts['experiments_hash'][:16]} (SHA-256)",
-        "Data": f"{facts['data']['name']}, {facts['data']['source']}",
+        **source_facts(facts),
         "Training": f"{facts['train_seconds_total'] / 60:.1f} minutes for {len(facts['runs'])} runs, on {devices}",
         "Report written on": f"{hardware['cpu']}, {hardware['cores']} cores{memory}",
         "Versions": ", ".join(

@@ -38,7 +38,7 @@ def gather_provenance(results: StudyResults) -> dict[str, Any]:
     manifest = read_manifest(results.paths.manifest)
     runs: list[dict[str, Any]] = []
     for row, seed, files in results.runs():
-        config = _run_config(files.config, f"run {row.id}, seed {seed}")
+        config = run_config(files.config, f"run {row.id}, seed {seed}")
         runs.append(
             {
                 "experiment": row.id,
@@ -89,7 +89,7 @@ def figure_facts(results: StudyResults, page: str, runs: Iterable[tuple[str, int
     used = []
     for row, seed, files in results.runs():
         if chosen is None or (row.id, seed) in chosen:
-            config = _run_config(files.config, f"run {row.id}, seed {seed}")
+            config = run_config(files.config, f"run {row.id}, seed {seed}")
             used.append({"experiment": row.id, "seed": seed, "hash": str(config.get("hash"))[:12]})
     return {"command": command_of(results, page), "code": code_text(_commit(Path(__file__).parent)), "runs": used}
 
@@ -114,12 +114,28 @@ def code_text(commit: Mapping[str, Any]) -> str:
     return text + (" with uncommitted changes" if commit["uncommitted_changes"] else "")
 
 
+def source_facts(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Code, configuration and data behind a report, as its pages print them, by what `gather_provenance` gives."""
+    data = provenance["data"]
+    hashes = f"study {provenance['study_hash'][:16]}, experiments {provenance['experiments_hash'][:16]} (SHA-256)"
+    return {
+        "Code": code_text(provenance["reported"]),
+        "Configuration": hashes,
+        "Data": f"{data['name']}, {data['source']}",
+    }
+
+
 def write_provenance(results: StudyResults, path: str | Path) -> None:
     """Write `gather_provenance` as JSON."""
     atomic_write_json(path, gather_provenance(results))
 
 
-def _run_config(path: Path, name: str) -> dict[str, Any]:
+def run_config(path: Path, name: str) -> dict[str, Any]:
+    """What a run noted of itself; `name` is the run's in an error.
+
+    Raises:
+        WeaksegError: not trained, or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

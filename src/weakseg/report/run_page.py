@@ -6,10 +6,9 @@ from typing import Any
 import pandas as pd
 
 from weakseg.config import Experiment
-from weakseg.errors import WeaksegError
 from weakseg.report.html import render
 from weakseg.report.notes import conventions
-from weakseg.report.provenance import command_of, figure_facts
+from weakseg.report.provenance import command_of, figure_facts, run_config
 from weakseg.report.results import StudyResults, experiment_label, read_logs, read_metrics
 from weakseg.report.tables import table_title
 
@@ -91,11 +90,7 @@ def _seed(results: StudyResults, row: Experiment, seed: int, figures: pd.Series)
 
 def _config(results: StudyResults, row: Experiment, seed: int) -> dict[str, Any]:
     """What a run noted of itself, without the names and colours of the labels, which all runs share."""
-    path = results.paths.run(row.id, seed).config
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeaksegError(f"{path}: no such file; run {row.id}, seed {seed} is not trained") from None
+    known = run_config(results.paths.run(row.id, seed).config, f"run {row.id}, seed {seed}")
     return {name: value for name, value in known.items() if name != "labels"}
 
 

@@ -17,7 +17,7 @@ from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
 from weakseg.model import Segmenter, build_model, load_initial_weights
 from weakseg.model.inputs import network_input
-from weakseg.model.projection import load_projection, principal_projection, save_projection
+from weakseg.model.projection import principal_projection, save_projection
 from weakseg.paths import StudyPaths
 
 PROJECTION_PHOTOS = 150
@@ -95,10 +95,9 @@ def cache_features(study: Study, paths: StudyPaths, role: Role, data_root: str |
         WeaksegError: the trunk is not frozen or has no initial weights, or the projection is missing.
     """
     trunk = _FrozenTrunk(study, paths, data_root)
+    trunk.model.load_axes(paths.projection)
     projection_sha256, bound = None, trunk.model.trunk.bound
     if trunk.model.projection is not None:
-        projection, _ = load_projection(paths.projection)
-        trunk.model.projection.load_state_dict(projection.state_dict())
         projection_sha256, bound = sha256_file(paths.projection), None
     ids = trunk.data.ids(role)
     photos = trunk.contents.digest(ids, "photo")

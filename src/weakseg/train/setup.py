@@ -26,7 +26,6 @@ from weakseg.labels import LabelSet
 from weakseg.methods import Method
 from weakseg.model import Segmenter, build_model, load_initial_weights
 from weakseg.model.fresh_layers import CROPS, FreshStart, fresh_layers, scale_fresh_layers
-from weakseg.model.projection import load_projection
 from weakseg.model.vgg16 import Vgg16Trunk
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.strict import Strict
@@ -205,8 +204,7 @@ def prepare_run(
     loaded: frozenset[str] = frozenset()
     if weights is not None and network.weights is not None:
         loaded = load_initial_weights(model, weights, network.weights.sha256).from_file
-    if model.projection is not None:
-        model.projection.load_state_dict(load_projection(paths.projection)[0].state_dict())
+    model.load_axes(paths.projection)
     threshold = study.sampling.repeat_factor_threshold
     images_of = images_of_batch(experiment, solver.batch)
     if min(images_of) < processes.count:
