@@ -188,7 +188,7 @@ def scenes(call: Call) -> None:
     dataset = call.study.dataset
     if dataset.scenes is None or dataset.source != "scenes":
         raise WeaksegError(f"study {call.study.name}: its images are not generated (dataset.source: {dataset.source})")
-    write_scenes(call.paths.images, dataset.scenes, dataset.label_set())
+    write_scenes(call.paths.images, dataset.scenes, dataset.label_set(), processes=call.threads)
 
 
 @command("Find or download the images of a study, check them, and write the manifest.")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from weakseg import parallel
 from weakseg.config import Scenes
 from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
@@ -194,8 +195,9 @@ def test_no_pretraining_images(tmp_path):
         read_pretraining(tmp_path)
 
 
-def test_files_are_the_same_bytes_again_kept_and_replaced(folder, tmp_path):
-    write_scenes(tmp_path, FEW)
+def test_files_are_the_same_bytes_again_kept_and_replaced(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "WORTH_PROCESSES_S", -1.0)  # by others, although they save nothing
+    write_scenes(tmp_path, FEW, processes=2)
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     assert all((folder / path).read_bytes() == (tmp_path / path).read_bytes() for path in files)

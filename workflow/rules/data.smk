@@ -8,7 +8,7 @@ rule scenes:
         LOGS / "scenes.log",
     benchmark:
         BENCHMARKS / "scenes.tsv"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
         runtime=60,

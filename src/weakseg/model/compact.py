@@ -124,7 +124,7 @@ class TinyTrunk(nn.Module):
             _Residual(64, 96, stride=2, dilation=1),
             _Residual(96, 96, stride=last, dilation=1 if last == 2 else 2),
             nn.Conv2d(96, self.out_channels, 1),
-            nn.ReLU6(),
+            nn.ReLU6(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:

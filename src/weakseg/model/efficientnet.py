@@ -97,7 +97,7 @@ def _convolution(
         nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out, eps=1e-3),
     ]
-    return nn.Sequential(*layers, nn.ReLU6()) if activation else nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.ReLU6(inplace=True)) if activation else nn.Sequential(*layers)
 
 
 def _rounded(channels: float) -> int:
