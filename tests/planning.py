@@ -21,6 +21,12 @@ def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str]
     return warm.captured(_call, list(words), folder=folder, environment=environment, timeout=timeout)
 
 
+def call_in_session(words: list[str]) -> None:
+    """Call snakemake in a forked process as the head of a session, so that all it starts can be killed with it."""
+    os.setsid()
+    _call(words)
+
+
 def _call(words: list[str]) -> None:
     if WARM in os.environ:  # the workflow takes the `weakseg` beside its Python
         sys.executable = str(Path(os.environ[WARM]) / "python")
@@ -53,13 +59,16 @@ RULES = {
 class Project:
     """A copy of the workflow in its own folder, with a call of snakemake."""
 
-    def __init__(self, root: Path, source: Path) -> None:
+    def __init__(self, root: Path, source: Path, without: Sequence[str] = ()) -> None:
+        """Copy from the checkout `source` to the folder `root`, `without` these notebooks: each adds two jobs."""
         self.root = root
         shutil.copy(source / "Snakefile", root)
         for name in (".test", "workflow", "notebooks", "config", "tests/tiny", "src/weakseg/report/page"):
             shutil.copytree(
                 source / name, root / name, ignore=shutil.ignore_patterns(".*_checkpoints", ".snakemake", "results")
             )
+        for name in without:
+            (root / "notebooks" / f"{name}.ipynb").unlink()
         (root / "profiles").symlink_to("workflow/profiles")
         self.environment = {k: v for k, v in os.environ.items() if k not in ("WEAKSEG_DATA_ROOT", "WEAKSEG_SEEDS")}
         self.cache = root / "cache"

@@ -74,12 +74,22 @@ def run(
     timeout: float | None = None,
 ) -> int:
     """The same with the output to a descriptor; the exit status is returned."""
-    shared = CONTEXT.reducer.DupFd(output)
-    process = start(_call, shared, str(folder), dict(environment), function, arguments)
+    process = begin(function, *arguments, output=output, folder=folder, environment=environment)
     if not multiprocessing.connection.wait([process.sentinel], timeout):
         process.kill()
         raise TimeoutError(f"{function.__name__} {arguments}: more than {timeout:g} s")
     return end(process)
+
+
+def begin(
+    function: Callable[..., None],
+    *arguments: object,
+    output: int,
+    folder: str | Path,
+    environment: Mapping[str, str],
+) -> multiprocessing.process.BaseProcess:
+    """The same, not waited for: see `end`."""
+    return start(_call, CONTEXT.reducer.DupFd(output), str(folder), dict(environment), function, arguments)
 
 
 def _call(output, folder: str, environment: dict[str, str], function: Callable[..., None], arguments: tuple) -> None:

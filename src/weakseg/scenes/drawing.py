@@ -4,6 +4,7 @@ Coordinates u (right) and v (down) are in units of half the height of what is dr
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,8 @@ def _noise(u: np.ndarray, rng: np.random.Generator, cells: float) -> np.ndarray:
     return smooth_noise(rng, u.shape[0], u.shape[1], max(1.5, u.shape[0] / cells))
 
 
-_TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
+# Any: the types check takes four seconds over the overloads of these formulas.
+_TEXTURES: dict[str, Callable[[Any, Any, np.random.Generator], np.ndarray]] = {
     "plain": lambda u, v, rng: np.zeros_like(u),
     "gloss": lambda u, v, rng: np.clip(-2.2 * v - 0.2, -1, 1) + 0.5 * np.exp(-((v + 0.35) ** 2) / 0.01),
     "glass": lambda u, v, rng: 1.6 * np.exp(-((u + 0.14) ** 2) / 0.006) - 0.6 + 0.4 * u,
