@@ -4,12 +4,21 @@ has made them."""
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import warm
 from warm import Done
+
+from weakseg.job_client import status
+from weakseg.job_server import JOB_SERVER
+
+
+def begin(words: Sequence[str], folder: Path, environment: Mapping[str, str], output: int) -> socket.socket:
+    """Call snakemake in a folder with this environment and no other; it is killed when what is returned is closed."""
+    return warm.begin(_call, list(words), output=output, folder=folder, environment=environment)
 
 
 def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float = 200) -> Done:
@@ -21,29 +30,17 @@ def snakemake(words: Sequence[str], folder: Path, environment: Mapping[str, str]
     return warm.captured(_call, list(words), folder=folder, environment=environment, timeout=timeout)
 
 
-def call_in_session(words: list[str]) -> None:
-    """Call snakemake in a forked process as the head of a session, so that all it starts can be killed with it."""
-    os.setsid()
-    _call(words)
-
-
 def _call(words: list[str]) -> None:
-    if WARM in os.environ:  # the workflow takes the `weakseg` beside its Python
-        sys.executable = str(Path(os.environ[WARM]) / "python")
     sys.argv = ["snakemake", *words]
     from snakemake.cli import main
 
     main()
 
 
-WARM = "WEAKSEG_TESTS_WARM"
-"""Names the folder of `warm.commands` in an environment whose jobs are to use them."""
-
-
 def forked_commands() -> dict[str, str]:
     """What makes the jobs of a call of snakemake use the commands of `warm`, in its environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {"PATH": path, WARM: str(warm.commands())}
+    return {"PATH": path, JOB_SERVER: str(warm.commands())}
 
 
 TINY = ("study=tiny", "config_dir=tests/tiny/config")
@@ -102,12 +99,14 @@ def main() -> int:
     """Make what the words of the command line ask for, its output where this process has it; then nothing is left."""
     environment = os.environ | forked_commands()
     words = sys.argv[1:]
-    if code := warm.run(_call, words, output=1, folder=os.getcwd(), environment=environment):
-        return code % 256
+    if code := status(begin(words, Path.cwd(), environment, output=1)):
+        return code
     again = snakemake([*words, "--dry-run"], Path.cwd(), environment)
     print(again.stdout)
     return 0 if again.returncode == 0 and "Nothing to be done" in again.stdout else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import planning  # by the name that a forked process finds it by
+
+    sys.exit(planning.main())

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -18,9 +19,8 @@ from typing import get_args
 
 import pandas as pd
 import pytest
-import warm
 import yaml
-from planning import RULES, TINY, Project, call_in_session, planned_jobs, snakemake
+from planning import RULES, TINY, Project, begin, planned_jobs, snakemake
 
 from weakseg.config import Role, load_sheet, load_study, load_weights
 from weakseg.labels import VOC
@@ -610,14 +610,11 @@ def test_killed_training_goes_on(fresh: Project) -> None:
         return any(log.read_text(encoding="utf-8").count("\n") > 10 for log in run.resume.glob("*-log.csv"))
 
     with open(os.devnull, "w") as nowhere:
-        process = warm.begin(
-            call_in_session, words, output=nowhere.fileno(), folder=fresh.root, environment=fresh.environment
-        )
-        until = time.monotonic() + 120
-        while not learned() and process.is_alive() and time.monotonic() < until:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert warm.end(process)
+        call = begin(words, fresh.root, fresh.environment, nowhere.fileno())
+    until = time.monotonic() + 120
+    while not learned() and not select.select([call], [], [], 0.02)[0] and time.monotonic() < until:
+        pass
+    call.close()
     assert learned() and not run.model.exists()
 
     fresh.snakemake("--unlock", config=config)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from weakseg import costs, decides
+from weakseg import costs, decides, job_server
 from weakseg.cli import ALLOW_CPU
 from weakseg.config import (
     DATA_ROOT_VARIABLE,
@@ -103,13 +103,20 @@ def attempt(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+def find_first(folder):
+    """Let jobs find the commands of a folder before all others."""
+    os.environ.update(PATH=os.pathsep.join([str(folder), os.environ.get("PATH", "")]))
+
+
 def use_environment(data_root, seeds, allow_cpu):
-    """Find `weakseg`, `papermill` and `jupyter` beside this Python first; hand data root, seeds and devices to every
-    command.
+    """Find `weakseg`, `papermill` and `jupyter` beside this Python first, or in the job server's folder where there is
+    one; hand data root, seeds and devices to every command.
 
     Of the user's own settings of Jupyter, IPython and matplotlib none reach a job: a page looks alike for everybody.
     """
-    os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    find_first(Path(sys.executable).parent)
+    if job_server.JOB_SERVER in os.environ:
+        find_first(os.environ[job_server.JOB_SERVER])
     # A study starts Python a hundred times; where no bytecode is kept, it compiles its libraries each time, for seconds.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP"):
@@ -131,6 +138,28 @@ def use_environment(data_root, seeds, allow_cpu):
         os.environ.update({SEEDS_VARIABLE: seeds})
     if allow_cpu:
         os.environ.update({ALLOW_CPU: "true"})
+
+
+MANY_JOBS = 12
+"""From so many jobs on the imports that a job server saves are more than its own."""
+
+
+def start_job_server():
+    """Have the jobs of a study of generated scenes, which are short and many, forked by a server that has their imports.
+
+    Only where they are this machine's, and in no container.
+    """
+    here = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method
+    known = job_server.JOB_SERVER in os.environ
+    if (
+        here
+        and not known
+        and STUDY.dataset.source == "scenes"
+        and len(list(workflow.dag.needrun_jobs())) >= MANY_JOBS
+    ):
+        folder, _ = job_server.start()
+        os.environ[job_server.JOB_SERVER] = str(folder)
+        find_first(folder)
 
 
 def limit_gpu_jobs():
