@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,11 @@ def test_where_no_server_answers_the_command_runs_by_itself(tmp_path: Path) -> N
     assert server.stdin is not None
     server.stdin.close()
     assert server.wait(20) == 0 and not folder.exists()
+
+
+@pytest.mark.parametrize("name", job_server.PRELOADED)
+def test_what_is_imported_beforehand_is_there(name: str) -> None:
+    assert find_spec(name), name
 
 
 def test_a_server_ends_with_the_process_that_started_it() -> None:

@@ -32,7 +32,7 @@ JOB_SERVER = "WEAKSEG_JOB_SERVER"
 
 PRELOADED = (
     "ipykernel.kernelapp", "matplotlib.pyplot", "nbconvert.exporters.html", "nbconvert.nbconvertapp", "numba", "pandas",
-    "papermill.__main__", "requests", "safetensors.torch", "scipy.ndimage", "seaborn", "torch",
+    "papermill.__main__", "requests", "safetensors.torch", "scipy.ndimage", "torch",
     "weakseg.annotations.bbox_seg_search", "weakseg.cli", "weakseg.evaluate.crf_search",
     "weakseg.evaluate.evaluate_run", "weakseg.evaluate.score", "weakseg.report.figures", "weakseg.report.findings",
     "weakseg.report.gallery", "weakseg.report.index", "weakseg.report.pages", "weakseg.train.estep_maps",
@@ -91,7 +91,8 @@ class _Job:
 def serve(folder: Path, preloaded: Iterable[str]) -> None:
     """Fork a process for each client, until standard input is closed and the last job has ended."""
     for name in preloaded:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # a job that needs it will say so
+            importlib.import_module(name)
     # What is imported stays until the end. To look through it for garbage takes a third of a second in each process.
     gc.collect()
     gc.freeze()
