@@ -35,6 +35,13 @@ def wait_with_a_child(noted: str, ends_well: bool) -> None:
     time.sleep(100)
 
 
+def use_other_processes() -> None:
+    """They wait for more work for minutes, unless they are told that there will be none."""
+    from joblib import Parallel, delayed
+
+    assert Parallel(n_jobs=2)(delayed(abs)(number) for number in range(-3, 0)) == [3, 2, 1]
+
+
 def until(happened: Callable[[], object], seconds: float = 20) -> None:
     last = time.monotonic() + seconds
     while not happened():
@@ -53,6 +60,13 @@ def test_commands_that_run_side_by_side_are_each_told_their_own_end(tmp_path: Pa
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(call, range(24))) == list(range(24))
+
+
+def test_a_job_ends_though_it_used_other_processes(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    started = time.monotonic()
+    done = warm.captured(use_other_processes, folder=tmp_path, environment=environment)
+    assert done.returncode == 0 and time.monotonic() - started < 60, done.stdout
 
 
 def test_a_job_has_its_client_s_folder_environment_and_streams(tmp_path: Path) -> None:

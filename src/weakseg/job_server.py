@@ -5,12 +5,13 @@ third of the study's time. The workflow starts this server and puts its folder f
 a process (`job_client`); before the server is ready, or where there is none, they run as they would without it.
 """
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import io
 import json
-import multiprocessing
 import os
 import shlex
 import shutil
@@ -19,16 +20,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from weakseg.job_client import LENGTH_BYTES, SOCKET
 
 JOB_SERVER = "WEAKSEG_JOB_SERVER"
-"""Environment variable: the folder of a server that runs already."""
+"""Environment variable: the folder of a server that runs already; anything else: there shall be none."""
 
 PRELOADED = (
     "ipykernel.kernelapp", "matplotlib.pyplot", "nbconvert.exporters.html", "nbconvert.nbconvertapp", "numba", "pandas",
@@ -71,32 +72,36 @@ def start(preloaded: Iterable[str] = PRELOADED) -> tuple[Path, subprocess.Popen[
 
 @dataclass(frozen=True)
 class _Job:
-    process: BaseProcess
+    pid: int
+    ended: int
     client: socket.socket
 
     def signal(self, number: int) -> None:
         """To the process and all that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, number)
+            os.killpg(self.pid, number)
 
     def tell(self) -> None:
         """Tell the client how the job ended."""
-        self.process.join()
-        code = self.process.exitcode or 0
+        os.close(self.ended)
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         with contextlib.suppress(OSError):
             self.client.send(str(code if code >= 0 else 128 - code).encode())
         self.client.close()
 
 
-def serve(folder: Path, preloaded: Iterable[str]) -> None:
-    """Fork a process for each client, until standard input is closed and the last job has ended."""
+def serve(folder: Path, preloaded: Iterable[str]) -> Callable[[], None] | None:
+    """Fork a process for each client, until standard input is closed and the last job has ended.
+
+    Returns:
+        None in the server; in each forked process, the job that it is for. It ends as any process of Python does.
+    """
     for name in preloaded:
         with contextlib.suppress(ImportError):  # a job that needs it will say so
             importlib.import_module(name)
     # What is imported stays until the end. To look through it for garbage takes a third of a second in each process.
     gc.collect()
     gc.freeze()
-    context = multiprocessing.get_context("fork")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / SOCKET))
     listener.listen(128)
@@ -105,19 +110,30 @@ def serve(folder: Path, preloaded: Iterable[str]) -> None:
     while starter or jobs:
         clients = {job.client: job for job in jobs.values()}
         ready = wait([listener, *starter, *jobs, *clients])
-        for sentinel in [one for one in jobs if one in ready]:
-            jobs.pop(sentinel).tell()
+        for ended in [one for one in jobs if one in ready]:
+            jobs.pop(ended).tell()
         for client, job in clients.items():
-            if client in ready and job in jobs.values():
+            if client in ready and job.ended in jobs:
                 job.signal(_asked_signal(client))
         if starter and starter[0] in ready:
             starter.clear()
         if listener in ready:
             client, _ = listener.accept()
-            inherited = [listener, *(job.client for job in jobs.values())]
             with contextlib.suppress(OSError, ValueError):  # a client that was killed while it asked
-                job = _started(context, client, inherited, folder)
-                jobs[job.process.sentinel] = job
+                words, directory, environment, streams = _request(client)
+                environment[JOB_SERVER] = str(folder)
+                ended, alive = os.pipe()  # closed when the process ends
+                pid = os.fork()
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.setpgid(pid, pid)  # in both, for neither knows which comes first
+                if pid == 0:
+                    for descriptor in (listener, client, *(job.client for job in jobs.values())):
+                        descriptor.close()
+                    return functools.partial(_run, words, directory, environment, streams)
+                for descriptor in (alive, *streams):
+                    os.close(descriptor)
+                jobs[ended] = _Job(pid, ended, client)
+    return None
 
 
 def _asked_signal(client: socket.socket) -> int:
@@ -128,33 +144,16 @@ def _asked_signal(client: socket.socket) -> int:
         return signal.SIGKILL
 
 
-def _started(
-    context: multiprocessing.context.ForkContext,
-    client: socket.socket,
-    inherited: Sequence[socket.socket],
-    folder: Path,
-) -> _Job:
+def _request(client: socket.socket) -> tuple[list[str], str, dict[str, str], list[int]]:
+    """Words, folder, environment and streams of a job, as `job_client.ask` sends them."""
     length, streams, _, _ = socket.recv_fds(client, LENGTH_BYTES, 3)
     with client.makefile("rb") as stream:
         words, directory, environment = json.loads(stream.read(int.from_bytes(length, "big")))
-    environment[JOB_SERVER] = str(folder)
-    process = context.Process(target=_run, args=(words, directory, environment, streams, [client, *inherited]))
-    process.start()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.setpgid(process.pid or 0, process.pid or 0)
-    for descriptor in streams:
-        os.close(descriptor)
-    return _Job(process, client)
+    return words, directory, environment, streams
 
 
-def _run(
-    words: list[str], directory: str, environment: dict[str, str], streams: list[int], inherited: list[socket.socket]
-) -> None:
-    """A job, in its process: its own group, its streams, folder and environment, then the command."""
-    with contextlib.suppress(PermissionError):
-        os.setpgid(0, 0)
-    for connection in inherited:
-        connection.close()
+def _run(words: list[str], directory: str, environment: dict[str, str], streams: list[int]) -> None:
+    """A job, in its process: its streams, folder and environment, then the command."""
     for standard, descriptor in enumerate(streams):
         os.dup2(descriptor, standard)
         os.close(descriptor)
@@ -213,10 +212,35 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 def main(folder: str, *preloaded: str) -> None:
     """Serve in a folder that `start` has made, and take it away in the end."""
+    status: list[int] = []
+    # What is registered first is called last: a forked process need not take apart all that it has of the server.
+    atexit.register(lambda: os._exit(status[0]) if status else None)
+    server = os.getpid()
     try:
-        serve(Path(folder), preloaded)
+        job = serve(Path(folder), preloaded)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == server:
+            shutil.rmtree(folder, ignore_errors=True)
+    if job is not None:
+        status.append(_status_of(job))
+
+
+def _status_of(job: Callable[[], None]) -> int:
+    """The exit status that Python would end with after a function."""
+    try:
+        job()
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    return 0
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def use_environment(data_root, seeds, allow_cpu):
     Of the user's own settings of Jupyter, IPython and matplotlib none reach a job: a page looks alike for everybody.
     """
     find_first(Path(sys.executable).parent)
-    if job_server.JOB_SERVER in os.environ:
+    if Path(os.environ.get(job_server.JOB_SERVER, "none")).is_dir():
         find_first(os.environ[job_server.JOB_SERVER])
     # A study starts Python a hundred times; where no bytecode is kept, it compiles its libraries each time, for seconds.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
