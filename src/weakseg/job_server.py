@@ -127,8 +127,8 @@ def serve(folder: Path, preloaded: Iterable[str]) -> Callable[[], None] | None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.setpgid(pid, pid)  # in both, for neither knows which comes first
                 if pid == 0:
-                    for descriptor in (listener, client, *(job.client for job in jobs.values())):
-                        descriptor.close()
+                    for inherited in (listener, client, *(job.client for job in jobs.values())):
+                        inherited.close()
                     return functools.partial(_run, words, directory, environment, streams)
                 for descriptor in (alive, *streams):
                     os.close(descriptor)
