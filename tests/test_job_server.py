@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import warm
+from jupyter_client.connect import write_connection_file
 
 from weakseg import __version__, job_server
 from weakseg.job_client import SOCKET, status
@@ -122,6 +123,18 @@ def test_where_no_server_answers_the_command_runs_by_itself(tmp_path: Path) -> N
     assert server.stdin is not None
     server.stdin.close()
     assert server.wait(20) == 0 and not folder.exists()
+
+
+def test_a_kernel_ends_when_the_process_that_started_it_was_killed(tmp_path: Path) -> None:
+    file, _ = write_connection_file(str(tmp_path / "kernel.json"))
+    starter = subprocess.Popen(["sleep", "100"])
+    environment = {**os.environ, "JPY_PARENT_PID": str(starter.pid), "IPYTHONDIR": str(tmp_path)}
+    kernel = subprocess.Popen([warm.commands() / "kernel", "-f", file], env=environment)
+    with pytest.raises(subprocess.TimeoutExpired):
+        kernel.wait(3)
+    starter.kill()
+    starter.wait()
+    assert kernel.wait(30) == 1
 
 
 @pytest.mark.parametrize("name", job_server.PRELOADED)

@@ -20,11 +20,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
+
+import psutil
 
 from weakseg.job_client import LENGTH_BYTES, SOCKET
 
@@ -193,7 +197,17 @@ def _kernel(arguments: list[str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
     matplotlib.use(os.environ.get("MPLBACKEND", "Agg"))  # which it reads when it is imported
+    # A kernel ends when its parent has died, which here is the server: what started it is named by this variable.
+    if starter := os.environ.pop("JPY_PARENT_PID", None):
+        threading.Thread(target=_end_after, args=(int(starter),), daemon=True).start()
     IPKernelApp.launch_instance(arguments)
+
+
+def _end_after(process: int) -> None:
+    """End this process once another one has ended."""
+    while psutil.pid_exists(process):
+        time.sleep(1)
+    os._exit(1)
 
 
 def _jupyter(arguments: list[str]) -> None:
