@@ -29,6 +29,7 @@ def show_surroundings() -> None:
 
 
 def wait_with_a_child(noted: str, ends_well: bool) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell inherit none
     child = subprocess.Popen(["sleep", "100"])
     if ends_well:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
