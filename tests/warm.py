@@ -78,15 +78,12 @@ def commands() -> Path:
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *([path] if path else [])])
     try:
-        folder, server = job_server.start(["preloaded", *job_server.PRELOADED])
+        folder, server = job_server.start(["preloaded", *job_server.PRELOADED], added=["script"])
     finally:
         if path is None:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = path
-    script = (folder / "weakseg").read_text(encoding="utf-8").replace(" weakseg ", " script ")
-    (folder / "script").write_text(script, encoding="utf-8")
-    (folder / "script").chmod(0o755)
     while not (folder / SOCKET).exists():
         assert server.poll() is None, f"the job server ended with status {server.returncode}"
         time.sleep(0.02)

@@ -46,11 +46,12 @@ PRELOADED = (
 """What the commands of the workflow import for longest."""
 
 
-def start(preloaded: Iterable[str] = PRELOADED) -> tuple[Path, subprocess.Popen[bytes]]:
+def start(preloaded: Iterable[str] = PRELOADED, added: Iterable[str] = ()) -> tuple[Path, subprocess.Popen[bytes]]:
     """Start a server, which ends with this process or with the last job that is still running then.
 
     Args:
         preloaded: modules that it imports before it answers.
+        added: names of commands that these modules add to `COMMANDS`.
 
     Returns:
         The folder of its commands, and its process. Until it is ready the commands run without it.
@@ -58,7 +59,7 @@ def start(preloaded: Iterable[str] = PRELOADED) -> tuple[Path, subprocess.Popen[
     folder = Path(tempfile.mkdtemp(prefix="weakseg-"))
     client = Path(__file__).with_name("job_client.py")
     words = shlex.join([sys.executable, "-IS", str(client), str(folder)])
-    for name in COMMANDS:
+    for name in (*COMMANDS, *added):
         (folder / name).write_text(f'#!/bin/sh\nexec {words} {name} "$@"\n', encoding="utf-8")
         (folder / name).chmod(0o755)
     kernel = folder / "kernels" / "python3"  # the folder is one of JUPYTER_PATH where a notebook runs
