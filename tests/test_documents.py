@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-SHOWN = {"table": "table", "claim": "finding", "paper": "paper", "ours": "here", "verdict": "verdict"}
-"""Columns of a findings.csv that a document shows, with their titles there."""
+SHOWN = ["table", "finding", "paper", "here", "difference ± spread", "asked", "p", "verdict"]
+"""Columns of a table of findings in a document."""
 
 
 def documents(project_root: Path) -> list[Path]:
@@ -34,8 +34,13 @@ def test_every_page_of_the_docs_can_be_reached_from_the_readme(project_root: Pat
 
 def findings_table(path: Path) -> list[list[str]]:
     """Title and rows of the table that a document shows of a findings.csv."""
-    frame = pd.read_csv(path, keep_default_na=False, dtype=str)[list(SHOWN)]
-    return [list(SHOWN.values()), *frame.to_numpy().tolist()]
+    rows = [SHOWN]
+    for row in pd.read_csv(path, keep_default_na=False).to_dict("records"):
+        difference = f"{row['difference']:+.1f} ± {row['spread']:.1f}".replace("-", "−")
+        p = "< 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+        table = row["table"].removeprefix("table")
+        rows.append([table, row["claim"], row["paper"], row["ours"], difference, row["asked"], p, row["verdict"]])
+    return rows
 
 
 @pytest.mark.parametrize("name", ["README.md"])
