@@ -233,18 +233,31 @@ def test_experiments_that_make_no_batch_are_refused(config_dir: Path, row: dict[
         assert "experiments.0." in str(raised.value)
 
 
-def test_a_stream_of_a_data_set_that_the_study_lacks_is_refused_where_it_is_run(config_dir: Path) -> None:
+def test_an_experiment_on_a_data_set_that_the_study_lacks_is_left_out_and_refused_where_it_is_named(
+    config_dir: Path,
+) -> None:
     sheet = yaml.safe_load(EXPERIMENTS)
-    sheet["experiments"][1]["streams"][0]["dataset"] = "photos of pets"
-    (config_dir / "experiments.yaml").write_text(yaml.safe_dump(sheet), encoding="utf-8")
-    path = written(config_dir, a_study())
-    with pytest.raises(WeaksegError, match=r"strong_one draws from the data set 'photos of pets'; .* one, 'mine'") as e:
+    sheet["experiments"][1]["streams"][0]["dataset"] = "pets"
+    sheet_path = config_dir / "experiments.yaml"
+    sheet_path.write_text(yaml.safe_dump(sheet), encoding="utf-8")
+    written(config_dir, a_study())
+    with pytest.raises(WeaksegError, match=r"lists\.other does not say how many training images 'pets' has"):
+        load_study("mine", config_dir)
+    sheet["lists"]["other"] = {"pets": 100}
+    sheet_path.write_text(yaml.safe_dump(sheet), encoding="utf-8")
+    study = load_study("mine", config_dir)
+    assert [row.id for row in study_experiments(study, config_dir)] == ["weak_one"]
+    path = written(config_dir, a_study(experiments=["strong_one"]))
+    with pytest.raises(
+        WeaksegError, match=r"strong_one draws from the data set 'pets'; .* other_datasets has none"
+    ) as e:
         load_study("mine", config_dir)
     assert str(path) in str(e.value)
-    written(config_dir, a_study(experiments=["weak_one"]))
-    load_study("mine", config_dir)
-    written(config_dir, a_study(dataset={"name": "photos of pets", "source": "path", "path": "x"}))
-    load_study("mine", config_dir)
+    pets = {"name": "photos of pets", "source": "path", "path": "x", "labels": ["cat"]}
+    written(config_dir, a_study(experiments=["strong_one"], other_datasets={"pets": pets}))
+    study = load_study("mine", config_dir)
+    assert [row.id for row in study_experiments(study, config_dir)] == ["strong_one"]
+    assert study.of_dataset("pets").dataset.label_set().classes == ("cat",) and study.of_dataset(None) is study
 
 
 def test_a_study_has_labels_of_its_own_with_colours() -> None:

@@ -44,7 +44,7 @@ def scenes(study: Study) -> Any:
     sizes = study.dataset.scenes
     if study.dataset.source != "scenes" or sizes is None:
         return None
-    return [SCENES_VERSION, sizes.model_dump(mode="json"), study.dataset.label_set().classes[: sizes.classes]]
+    return [SCENES_VERSION, sizes.recipe(), study.dataset.label_set().classes[: sizes.classes]]
 
 
 def data(
@@ -66,13 +66,20 @@ def data(
     dataset = study.dataset
     downloaded = archives if dataset.source == "download" else None
     return [
-        dataset.model_dump(mode="json"),
+        _dataset_fields(study),
         dataset.label_set().to_json(),
         [paper.evaluation, paper.held_out],
         scenes(study),
         {name: [row.get("checksum"), row.get("expected")] for name, row in (downloaded or {}).items()},
         _folder_state(study, paths, data_root) if dataset.source == "path" else None,
     ]
+
+
+def _dataset_fields(study: Study) -> dict[str, Any]:
+    """What the study says of its data set; what came later and says nothing is left out."""
+    fields = study.dataset.model_dump(mode="json", exclude={"shared", "images_for"})
+    lists = {role: name for role, name in fields["lists"].items() if name is not None}
+    return {**fields, "lists": lists, "scenes": study.dataset.scenes and study.dataset.scenes.recipe()}
 
 
 def _folder_state(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Any:
@@ -85,8 +92,8 @@ def _folder_state(study: Study, paths: StudyPaths, data_root: str | Path | None)
     if folder is None:
         return None
     lists = study.dataset.lists
-    ids = {i for name in (lists.training, lists.pixel_labelled, lists.evaluation) for i in folder.read_list(name) or ()}
-    files = named_files(folder, sorted(ids), list(lists.model_dump().values()))
+    ids = {i for name in lists.names() for i in folder.read_list(name) or ()}
+    files = named_files(folder, sorted(ids), lists.names())
     noted = known_facts(paths.contents)
     same = noted.keys() == files.keys() and not changed_names(read_facts(files, noted), noted)
     facts: Mapping[str, FileFact] = noted if same else {}
@@ -151,6 +158,7 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
     streams = [
         {
             **stream.model_dump(mode="json", include={"annotation", "method", "images", "share", "weight"}),
+            **({"dataset": stream.dataset} if stream.dataset else {}),
             "constants": study.constants_of(experiment, stream.method).model_dump(mode="json"),
         }
         for stream in experiment.streams
@@ -165,8 +173,23 @@ def training(study: Study, experiment: Experiment, paper: PaperLists) -> dict[st
         "sampling": study.sampling.model_dump(mode="json", exclude=set() if padding_matters else {"valid_cells_only"}),
         "counts": [paper.pixel_labelled, paper.training] if study.counts == "paper" else study.counts,
         "streams": streams,
+        **_beyond_one_data_set(study, experiment, paper),
         **_without_additions("compute", study.compute.model_dump(mode="json", include={"precision"})),
     }
+
+
+def _beyond_one_data_set(study: Study, experiment: Experiment, paper: PaperLists) -> dict[str, Any]:
+    """Other data sets, start, stage and branches of a run; empty for one that has none of these."""
+    fields: dict[str, Any] = {}
+    for name in experiment.datasets:
+        other = study.other_datasets[name]
+        said = {"shared": other.shared, "images_for": {str(k): v for k, v in sorted(other.images_for.items())}}
+        fields.setdefault("other_datasets", {})[name] = {**said, "paper": paper.other[name]}
+    if experiment.init_from is not None:
+        fields["init_from"] = [experiment.init_from, experiment.fresh_classifier]
+    if experiment.stage != "val":
+        fields["stage"] = [experiment.stage, experiment.pixel_labels_of_val, paper.evaluation]
+    return {**fields, **({"multi_scale": True} if experiment.multi_scale else {})}
 
 
 def _without_additions(section: str, fields: dict[str, Any]) -> dict[str, Any]:

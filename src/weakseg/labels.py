@@ -41,11 +41,13 @@ class LabelSet:
         name: `voc`, `coco`, or what a study calls its own.
         names: L + 1 names in the order of the labels, `background` first.
         colours: (R, G, B) of each label, 0..255; labels without one have that of VOC's palette.
+        unused: labels that no image has, as the gaps of MS-COCO's ids.
     """
 
     name: str
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...] = ()
+    unused: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise WeaksegError for names that cannot be told apart, or more than a label map can hold."""
@@ -140,13 +142,15 @@ class LabelSet:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in manifests and in the files of trained networks."""
-        return {"name": self.name, "names": list(self.names), "colours": [list(colour) for colour in self.colours]}
+        facts = {"name": self.name, "names": list(self.names), "colours": [list(colour) for colour in self.colours]}
+        return {**facts, "unused": sorted(self.unused)} if self.unused else facts
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "LabelSet":
         """What `to_json` gave; raises KeyError, TypeError or ValueError for anything else."""
         colours = tuple((int(r), int(g), int(b)) for r, g, b in facts["colours"])
-        return cls(str(facts["name"]), tuple(str(name) for name in facts["names"]), colours)
+        unused = frozenset(int(label) for label in facts.get("unused", ()))
+        return cls(str(facts["name"]), tuple(str(name) for name in facts["names"]), colours, unused)
 
 
 VOC = LabelSet(
@@ -172,8 +176,18 @@ _COCO_BY_ID = {
     85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
 }  # fmt: skip
 
-COCO = LabelSet("coco", ("background", *(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91))))
+COCO = LabelSet(
+    "coco",
+    ("background", *(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91))),
+    unused=frozenset(number for number in range(1, 91) if number not in _COCO_BY_ID),
+)
 """MS-COCO's raw category ids 0..90 as labels, as in the released code: 80 classes, the gaps of the ids unused."""
 
 KNOWN = {labels.name: labels for labels in (VOC, COCO)}
 """Label sets that a study can name."""
+
+VOC_AS_IN_COCO = {
+    "aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle", "pottedplant": "potted plant",
+    "sofa": "couch", "tvmonitor": "tv",
+}  # fmt: skip
+"""VOC's classes that MS-COCO calls by another name; the other fourteen have one name in both."""

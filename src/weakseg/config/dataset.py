@@ -8,9 +8,10 @@ from weakseg.config.reading import DATA_ROOT_VARIABLE
 from weakseg.labels import KNOWN, LabelSet
 from weakseg.strict import Strict
 
-Role = Literal["pixel_labelled", "training", "evaluation", "held_out"]
+Role = Literal["pixel_labelled", "training", "evaluation", "held_out", "test"]
 """What a list of images is for: images with pixel labels, of which the strong ones are taken first; all training
-images; images that are scored; those of them on which the CRF is tuned."""
+images; images that are scored; those of them on which the CRF is tuned; and, where a study has them, images that a
+second training stage is scored on, which may have no labels here."""
 
 SCENES_VERSION = 3
 """Raised when the generator no longer gives the same images for the same sizes and seed."""
@@ -26,9 +27,15 @@ class Scenes(Strict):
     train_aug: int = Field(240, ge=2, description="Images of `train_aug`, those of `train` included.")
     val: int = Field(60, ge=1, description="Images of `val`.")
     crf_val: int = Field(10, ge=1, description="Held-out images of `val` on which the CRF is tuned.")
+    test: int = Field(0, ge=0, description="Images of `test`, on which runs of the second stage are scored; 0: none.")
     classes: int = Field(20, ge=2, description="Foreground classes that occur (labels 1..classes).")
     pretrain_per_class: int = Field(60, ge=0, description="Single-object images a class for pre-training; 0: none.")
     pretrain_size_px: int = Field(64, ge=32, description="Side of a pre-training image in pixels.")
+
+    def recipe(self) -> dict[str, int]:
+        """All that decides the images. Without images for `test` it is what it was before there could be any."""
+        fields: dict[str, int] = self.model_dump(mode="json")
+        return fields if self.test else {name: value for name, value in fields.items() if name != "test"}
 
 
 class Lists(Strict):
@@ -40,6 +47,15 @@ class Lists(Strict):
     held_out: str = Field(
         "crf_val", description="Those of `evaluation` on which the CRF is tuned; made by rule where there is no list."
     )
+    test: str | None = Field(
+        None,
+        description="Images on which runs of the second stage are scored; they need no labels. null: there are none, "
+        "and experiments of that stage are left out.",
+    )
+
+    def names(self) -> list[str]:
+        """The names of the lists that there are."""
+        return [name for name in self.model_dump().values() if name is not None]
 
 
 class OwnClass(Strict):
@@ -83,10 +99,17 @@ class Dataset(Strict):
             raise ValueError("dataset.path is needed where dataset.source is 'path'")
         if self.source == "scenes" and self.scenes is None:
             raise ValueError("dataset.scenes is needed where dataset.source is 'scenes'")
+        if self.scenes is not None and (self.scenes.test > 0) != self.has_test:
+            raise ValueError("dataset.scenes.test says how many images dataset.lists.test has; give both or neither")
         classes = len(self.label_set().classes)
         if self.scenes is not None and self.scenes.classes > classes:
             raise ValueError(f"dataset.scenes.classes is more than the {classes} of the labels")
         return self
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are images for the second stage's scores."""
+        return self.lists.test is not None
 
     def label_set(self) -> LabelSet:
         """The labels, with names and colours."""
@@ -94,3 +117,17 @@ class Dataset(Strict):
             return KNOWN[self.labels]
         colours = {own.name: own.colour for own in self.labels if own.colour}
         return LabelSet.of_classes("own", [own.name for own in self.labels], colours)
+
+
+class OtherDataset(Dataset):
+    """A further data set of a study, with labels of its own; its images teach, and are not scored."""
+
+    shared: dict[str, str] | None = Field(
+        None,
+        description="Classes that are the same: name in the study's own data set -> name here. null: classes of one "
+        "name, and VOC's in MS-COCO as they are known.",
+    )
+    images_for: dict[int, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="Counts of experiments.yaml -> images taken here, where the paper's proportion would be too few.",
+    )

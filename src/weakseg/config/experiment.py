@@ -11,6 +11,10 @@ from weakseg.strict import Strict
 
 Kind = Literal["weak", "semi", "strong"]
 
+Stage = Literal["val", "test"]
+"""val: trained on the training list, scored on val. test: trained on that and val together, scored on the test list, with
+the CRF of the run that it goes on from."""
+
 EVERY = 1_000_000_000
 """Stands for the count of a stream that takes all images there are."""
 
@@ -25,7 +29,9 @@ class Stream(Strict):
     images: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
         description="How many images; all: every training image that no stream before it has taken."
     )
-    dataset: str | None = Field(None, description="Name of the data set; null: that of the study.")
+    dataset: str | None = Field(
+        None, description="Name under which the study has the data set in `other_datasets`; null: its own."
+    )
     share: float | None = Field(None, gt=0, le=1, description="Share of the mini-batch; null: equal shares.")
     weight: float | None = Field(None, ge=0, description="Weight of its loss; null: equal weights.")
 
@@ -68,6 +74,24 @@ class Experiment(Strict):
     also: dict[str, int] = Field(
         default_factory=dict, description="Further tables that print this run, each with its line there."
     )
+    stage: Stage = Field(
+        "val",
+        description="val: trained on the training list and scored on val; test: on both together, scored on the test "
+        "list.",
+    )
+    pixel_labels_of_val: bool = Field(
+        False, description="Stage test: strong images are taken from val too, as the paper's 2.9k."
+    )
+    init_from: str | None = Field(
+        None, description="Id of the experiment whose trained network, of the same seed, this one starts from."
+    )
+    fresh_classifier: bool = Field(
+        False, description="Of that network all but the classifiers is taken, for a label set of its own."
+    )
+    multi_scale: bool = Field(
+        False,
+        description="Add a classifier on each stage of the trunk (MSc); with `init_from` these branches alone learn.",
+    )
 
     @model_validator(mode="after")
     def _streams_make_a_batch(self) -> "Experiment":
@@ -82,9 +106,44 @@ class Experiment(Strict):
             raise ValueError(f"experiment {self.id}: streams with pixel labels come first")
         return self
 
+    @model_validator(mode="after")
+    def _start_fits(self) -> "Experiment":
+        if self.fresh_classifier and self.init_from is None:
+            raise ValueError(f"experiment {self.id}: fresh_classifier says what is not taken from `init_from`; name it")
+        if self.stage == "test" and self.init_from is None:
+            raise ValueError(
+                f"experiment {self.id}: stage test goes on from a run of stage val; name it in `init_from`"
+            )
+        if self.pixel_labels_of_val and self.stage != "test":
+            raise ValueError(
+                f"experiment {self.id}: pixel_labels_of_val needs `stage: test`; else val is what is scored"
+            )
+        return self
+
     def line_in(self, table: str) -> int | None:
         """The line of a table that this experiment is, or None."""
         return self.line if table == self.table else self.also.get(table)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that print it."""
+        return (self.table, *self.also)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The study's other data sets that it draws from."""
+        return tuple(dict.fromkeys(stream.dataset for stream in self.streams if stream.dataset is not None))
+
+    @property
+    def settings_for(self) -> tuple[str, ...]:
+        """The keys of a study's `solver_for` and `methods_for` that speak of it, general ones first."""
+        special = {"test_stage": self.stage == "test", "multi_scale": self.multi_scale}
+        return (self.kind, *(key for key, holds in special.items() if holds), self.id)
+
+    @property
+    def counted_streams(self) -> tuple[Stream, ...]:
+        """The streams whose images its table counts: those of the other data set, where there is one."""
+        return tuple(s for s in self.streams if s.dataset is not None) or self.streams
 
     @property
     def strong(self) -> int:
@@ -132,10 +191,27 @@ class Experiment(Strict):
 class PaperLists(Strict):
     """Sizes of the lists that the counts of the experiments are meant for."""
 
+    other: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="Training images of other data sets by name; all have pixel labels."
+    )
     pixel_labelled: int = Field(ge=1, description="Images of VOC 2012 `train`.")
     training: int = Field(ge=1, description="Images of the augmented list `train_aug`.")
     evaluation: int = Field(ge=1, description="Images of VOC 2012 `val`.")
     held_out: int = Field(ge=1, description="Images of `val` on which the paper tunes the CRF.")
+
+    def of(self, dataset: str | None, *, stage: Stage = "val", pixel_labels_of_val: bool = False) -> "PaperLists":
+        """The lists that the streams of a data set draw from.
+
+        Args:
+            dataset: one of `other`, or None for the paper's own.
+            stage, pixel_labels_of_val: as the experiment says.
+        """
+        if dataset is not None:
+            return self.model_copy(update={"pixel_labelled": self.other[dataset], "training": self.other[dataset]})
+        if stage == "val":
+            return self
+        pixel_labelled = self.pixel_labelled + (self.evaluation if pixel_labels_of_val else 0)
+        return self.model_copy(update={"pixel_labelled": pixel_labelled, "training": self.training + self.evaluation})
 
     def sizes(self) -> dict[Role, int]:
         """Size by role."""
@@ -158,4 +234,20 @@ class ExperimentSheet(Strict):
         ids = [row.id for row in self.experiments]
         if doubled := sorted({i for i in ids if ids.count(i) > 1}):
             raise ValueError(f"experiment ids occur twice: {', '.join(doubled)}")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_are_there(self) -> "ExperimentSheet":
+        rows = {row.id: row for row in self.experiments}
+        before: set[str] = set()
+        for row in self.experiments:
+            if (start := row.init_from) is not None and start not in before:
+                known = f"{start} comes after it" if start in rows else f"there is no experiment {start}"
+                raise ValueError(f"experiment {row.id}: init_from: {known}; a start stands before those that need it")
+            for dataset in row.datasets:
+                if dataset not in self.lists.other:
+                    raise ValueError(
+                        f"experiment {row.id}: lists.other does not say how many training images {dataset!r} has"
+                    )
+            before.add(row.id)
         return self

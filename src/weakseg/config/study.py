@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model
 
 from weakseg.config.compute import Compute
 from weakseg.config.crf import Boxes, CrfSearch
-from weakseg.config.dataset import Dataset
+from weakseg.config.dataset import Dataset, OtherDataset
 from weakseg.config.experiment import Experiment, ExperimentSheet
 from weakseg.config.network import InitialWeights, Network
 from weakseg.config.reading import SEEDS_VARIABLE, explain, parse_yaml, read_text, read_yaml
@@ -20,7 +20,8 @@ from weakseg.errors import WeaksegError
 from weakseg.methods import METHODS
 from weakseg.strict import Strict
 
-KINDS = ("weak", "semi", "strong")
+KINDS = ("weak", "semi", "strong", "test_stage", "multi_scale")
+"""Keys of `solver_for` and `methods_for` that are no experiments, general ones first."""
 
 if TYPE_CHECKING:
     Methods = Strict
@@ -70,7 +71,12 @@ class Study(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Name of the study and of its result folder.")
     description: str = Field(description="One sentence for the report.")
-    dataset: Dataset
+    dataset: Dataset = Field(description="The study's own data set, in whose labels everything is scored.")
+    other_datasets: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OtherDataset] = Field(
+        default_factory=dict,
+        description="Further data sets by the name that the streams of experiments.yaml give them. Experiments that "
+        "draw from one that is not there are left out.",
+    )
     counts: Literal["paper", "images"] = Field(
         "paper",
         description="How the experiments' counts are meant. paper: n of the paper's lists become the same share of the "
@@ -85,7 +91,8 @@ class Study(Strict):
     solver: Solver = Field(default_factory=lambda: Solver())
     solver_for: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Solver fields that differ: by experiment id, or by kind `weak`, `semi`, `strong`.",
+        description="Solver fields that differ: by experiment id, by kind `weak`, `semi`, `strong`, or for "
+        "`test_stage` and `multi_scale`.",
     )
     methods: Methods = Field(default_factory=lambda: Methods(), description="Constants by method.")
     methods_for: dict[str, dict[str, dict[str, Any]]] = Field(
@@ -117,7 +124,7 @@ class Study(Strict):
         `batch`; `batch_for_fov` itself is empty.
         """
         fields = self.solver.model_dump()
-        for key in (experiment.kind, experiment.id):
+        for key in experiment.settings_for:
             changes = self.solver_for.get(key, {})
             if "batch" in changes:
                 fields["batch_for_fov"] = {}
@@ -130,9 +137,15 @@ class Study(Strict):
         model = METHODS[method].constants
         known = getattr(self.methods, method, None)
         fields = known.model_dump() if known is not None else {}
-        for key in (experiment.kind, experiment.id):
+        for key in experiment.settings_for:
             fields.update(self.methods_for.get(key, {}).get(method, {}))
         return model.model_validate(fields)
+
+    def of_dataset(self, name: str | None) -> "Study":
+        """The study as it is for one of its other data sets, whose images lie below `StudyPaths.of_dataset`."""
+        if name is None:
+            return self
+        return self.model_copy(update={"dataset": self.other_datasets[name], "other_datasets": {}, "boxes": None})
 
     def seeds_of(self, experiment_id: str) -> tuple[int, ...]:
         """The seeds that this experiment runs with."""
@@ -174,9 +187,8 @@ def load_study(study: str | Path, config_dir: str | Path = "config") -> Study:
             if key not in experiments and key not in KINDS:
                 raise WeaksegError(f"{path}: {field}.{key} is neither a kind nor an experiment")
     _check_overrides(loaded, path)
-    for row in experiments.values():
-        if loaded.experiments is None or row.id in loaded.experiments:
-            _check_datasets(loaded, row, path)
+    for chosen in loaded.experiments or ():
+        _check_chosen(loaded, experiments[chosen], path)
     for chosen in loaded.experiments or ():
         if loaded.boxes is None and experiments[chosen].label_maps:
             raise WeaksegError(
@@ -209,14 +221,18 @@ def _check_overrides(study: Study, path: Path) -> None:
                 raise explain(path, error, f"methods_for.{key}.{method}.") from error
 
 
-def _check_datasets(study: Study, row: Experiment, path: Path) -> None:
-    """Raise WeaksegError for an experiment with a stream from a data set that the study does not have."""
-    for stream in row.streams:
-        if stream.dataset not in (None, study.dataset.name):
+def _check_chosen(study: Study, row: Experiment, path: Path) -> None:
+    """Raise WeaksegError for an experiment that the study names and cannot run."""
+    for name in row.datasets:
+        if name not in study.other_datasets:
+            known = ", ".join(study.other_datasets) or "none"
             raise WeaksegError(
-                f"{path}: experiment {row.id} draws from the data set {stream.dataset!r}; the study has one, "
-                f"{study.dataset.name!r}"
+                f"{path}: experiment {row.id} draws from the data set {name!r}; the study's other_datasets has {known}"
             )
+    if row.init_from is not None and study.experiments is not None and row.init_from not in study.experiments:
+        raise WeaksegError(
+            f"{path}: experiment {row.id} starts from {row.init_from}, which `experiments` does not name; add it"
+        )
 
 
 def load_sheet(config_dir: str | Path = "config") -> ExperimentSheet:
@@ -239,10 +255,23 @@ def _sheet(path: Path, text: str) -> ExperimentSheet:
 
 
 def study_experiments(study: Study, config_dir: str | Path = "config") -> list[Experiment]:
-    """The experiments that a study runs, in the order of `experiments.yaml`; without boxes, those that need none."""
-    rows = load_sheet(config_dir).experiments
-    chosen = [row for row in rows if study.experiments is None or row.id in study.experiments]
-    return chosen if study.boxes else [row for row in chosen if not row.label_maps]
+    """The experiments that a study runs, in the order of `experiments.yaml`.
+
+    Those that read what the study has not got are left out: boxes, another data set, a list of test images, or a start
+    that is itself left out.
+    """
+    chosen: dict[str, Experiment] = {}
+    for row in load_sheet(config_dir).experiments:
+        wanted = study.experiments is None or row.id in study.experiments
+        can = (study.boxes is not None or not row.label_maps) and study.other_datasets.keys() >= set(row.datasets)
+        can = (
+            can
+            and (row.stage == "val" or study.dataset.has_test)
+            and (row.init_from is None or row.init_from in chosen)
+        )
+        if wanted and can:
+            chosen[row.id] = row
+    return list(chosen.values())
 
 
 def shown_run(study: Study, experiments: list[Experiment]) -> tuple[str, int] | None:

@@ -47,7 +47,7 @@ def prepare_data(
             f"{folder.mask_folder}: no class but the background occurs in the {labelled} masks of training images, so "
             f"there is nothing to learn; are their values 1..{len(labels) - 1} for the classes and 255 for void?"
         )
-    names = list(study.dataset.lists.model_dump().values())
+    names = study.dataset.lists.names()
     write_contents(paths.contents, read_facts(named_files(folder, everything, names), known_facts(paths.contents)))
     manifest: dict[str, Any] = {
         "name": study.dataset.name,

@@ -1,11 +1,11 @@
 """Which images are held out for the CRF, and which are those of each stream of an experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from weakseg.config import EVERY, Experiment, PaperLists, Stream
+from weakseg.config import EVERY, Experiment, PaperLists, Stream, Study
 from weakseg.errors import WeaksegError
 
 
@@ -30,8 +30,10 @@ def images_of_streams(
     *,
     counts: Literal["paper", "images"],
     paper: PaperLists,
+    dataset: str | None = None,
+    images_for: Mapping[int, int] | None = None,
 ) -> list[list[str]]:
-    """The image ids of each stream, sorted.
+    """The image ids of each stream that draws from one data set, sorted.
 
     Strong images are the first of `pixel_labelled`, sorted; weak ones are taken from the rest of the training images.
     With `counts: paper` the experiment's counts are those of the paper's lists and keep their proportions on others: n
@@ -44,6 +46,8 @@ def images_of_streams(
         pixel_labelled, training: ids; the first must be part of the second.
         counts: how counts are meant.
         paper: sizes of the lists that they are meant for.
+        dataset: the streams of which data set; None: the study's own.
+        images_for: counts of the experiment that stand for others here, whatever `counts` says.
 
     Raises:
         WeaksegError: pixel_labelled is not part of training, or more images are asked for than there are.
@@ -56,11 +60,14 @@ def images_of_streams(
     rest = [*first, *sorted(set(training) - set(first))]
     paper_first, paper_rest = paper.pixel_labelled, paper.training
     found = []
-    for stream in experiment.streams:
+    for stream in (one for one in experiment.streams if one.dataset == dataset):
         if not rest:
             chosen = []
+        elif (here := (images_for or {}).get(stream.count)) is not None:
+            chosen = _counted(experiment, stream, here, rest)
+            paper_first -= stream.count if stream.is_strong else 0
         elif counts == "images" or stream.count == EVERY:
-            chosen = _counted(experiment, stream, rest)
+            chosen = _counted(experiment, stream, stream.count, rest)
         elif stream.annotation == "strong" and stream.count < paper.training:
             chosen = _share(experiment, stream.count, paper_first, first)
             paper_first -= stream.count
@@ -78,16 +85,51 @@ def images_of_streams(
     return found
 
 
-def _counted(experiment: Experiment, stream: Stream, rest: list[str]) -> list[str]:
+def images_of_experiment(
+    study: Study, experiment: Experiment, paper: PaperLists, lists: Mapping[str | None, Mapping[str, Sequence[str]]]
+) -> list[list[str]]:
+    """The image ids of each stream of an experiment, in the streams' order.
+
+    Runs of stage `test` draw from the evaluation images too. Their pixel labels are used where the experiment says so.
+
+    Args:
+        study: how its counts are meant, on each data set.
+        experiment: its streams.
+        paper: sizes of the lists that its counts are meant for.
+        lists: by data set (None: the study's own) its ids by role.
+
+    Raises:
+        WeaksegError: see `images_of_streams`.
+    """
+    found: dict[str | None, list[list[str]]] = {}
+    for name in dict.fromkeys(stream.dataset for stream in experiment.streams):
+        own, other = lists[name], study.other_datasets.get(name or "")
+        pixel_labelled, training = list(own["pixel_labelled"]), list(own["training"])
+        if name is None and experiment.stage == "test":
+            training += own["evaluation"]
+            pixel_labelled += own["evaluation"] if experiment.pixel_labels_of_val else []
+        found[name] = images_of_streams(
+            experiment,
+            pixel_labelled if other is None else training,  # all images of another data set have pixel labels
+            training,
+            counts=study.counts,
+            paper=paper.of(name, stage=experiment.stage, pixel_labels_of_val=experiment.pixel_labels_of_val),
+            dataset=name,
+            images_for=None if other is None else other.images_for,
+        )
+    return [found[stream.dataset].pop(0) for stream in experiment.streams]
+
+
+def _counted(experiment: Experiment, stream: Stream, count: int, rest: list[str]) -> list[str]:
     """The first of what is left, sorted unless images with pixel labels come first."""
-    if stream.count == EVERY:
+    if count == EVERY:
         return rest
-    if stream.count > len(rest):
+    if count > len(rest):
         raise WeaksegError(
-            f"experiment {experiment.id}: {stream.images} images with annotation {stream.annotation} are asked for, "
+            f"experiment {experiment.id}: {count} images with annotation {stream.annotation} are asked for, "
             f"but {len(rest)} training images are left; lower `images` in experiments.yaml, or say `counts: paper`"
         )
-    return (rest if stream.annotation == "strong" else sorted(rest))[: stream.count]
+    return (rest if stream.annotation == "strong" else sorted(rest))[:count]
 
 
 def _share(experiment: Experiment, count: int, of: int, available: list[str]) -> list[str]:

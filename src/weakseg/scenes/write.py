@@ -77,7 +77,7 @@ def write_scenes(folder: str | Path, scenes: Scenes, labels: LabelSet = VOC, *, 
         )
     folder = Path(folder)
     names = list(drawn_classes(scenes, labels))
-    recipe = {"generator": "weakseg scenes", "version": SCENES_VERSION, **scenes.model_dump(), "names": names}
+    recipe = {"generator": "weakseg scenes", "version": SCENES_VERSION, **scenes.recipe(), "names": names}
     root, singles = folder / "voc", folder / "pretrain"
     if all(_recipe_of(target) == recipe for target in (root, singles)):
         return root
