@@ -428,10 +428,11 @@ def test_alpha_is_a_share(alpha: float) -> None:
 
 
 def test_variants_differ_from_their_line_in_the_field_of_view_only(project_root: Path) -> None:
+    """But the start of a line, which is shown beside it."""
     rows = load_sheet(project_root / "config").experiments
     originals = {(row.table, row.line): row for row in rows if row.variant is None}
     for row in rows:
-        if row.variant is not None:
+        if row.variant is not None and originals[row.table, row.line].init_from != row.id:
             original = originals[row.table, row.line]
             same = row.model_dump(exclude={"id", "fov", "variant"})
             assert same == original.model_dump(exclude={"id", "fov", "variant"}) and row.fov != original.fov
@@ -535,9 +536,11 @@ def test_the_study_voc_follows_the_release() -> None:
     halves = {row.id: images_of_batch(row, study.solver_of(row).batch) for row in load_sheet().experiments}
     fov = {row.id: row.fov for row in load_sheet().experiments}
     for name, counts in halves.items():
-        assert counts == [sum(counts) // len(counts)] * len(counts)
+        if name != "coco_cross_joint_semi":  # half of it is VOC's
+            assert counts == [sum(counts) // len(counts)] * len(counts)
         assert sum(counts) == {"small": 20, "large": 30}[fov[name]]
     assert halves["em_fixed_semi_1464_9118"] == [15, 15] and halves["em_adapt_weak"] == [20]
+    assert sorted(halves["coco_cross_joint_semi"]) == [7, 8, 15] and halves["coco_cross_joint_semi"][0] == 15
     assert (study.network.test_px, study.network.crop_px, study.network.fresh_start) == (513, 321, "measured")
 
 

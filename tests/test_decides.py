@@ -9,7 +9,7 @@ from fabricate import make_experiment, make_study, write_voc, write_voc_boxes
 from PIL import Image
 
 from weakseg import decides
-from weakseg.config import load_sheet, load_study
+from weakseg.config import load_sheet, load_study, study_experiments
 from weakseg.data.prepare import prepare_data
 from weakseg.files import sha256_json
 from weakseg.paths import StudyPaths
@@ -163,7 +163,7 @@ def test_a_study_in_other_words_decides_the_same(tmp_path):
         path.write_text(f"# {number}\n" + yaml.safe_dump(content, sort_keys=False))
         loaded.append(load_study(path))
     paths = StudyPaths("mine", tmp_path / "results")
-    for row in load_sheet().experiments:
+    for row in study_experiments(loaded[0]):
         assert decides.training(loaded[0], row, PAPER) == decides.training(loaded[1], row, PAPER)
         assert decides.estep_maps(loaded[0], row) == decides.estep_maps(loaded[1], row)
     for what in (decides.scenes, decides.annotation, decides.features, decides.label_quality, decides.crf_search):
@@ -290,7 +290,7 @@ def test_weights_are_known_by_their_content(root: Path) -> None:
 @pytest.mark.parametrize("name", ["demo", "voc-subset"])
 def test_fields_that_came_later_are_no_part_of_runs_that_are_what_they_were(name):
     study = load_study(name)
-    for row in load_sheet().experiments:
-        decided = decides.training(study, row, PAPER)
+    for row in study_experiments(study):
+        decided = decides.training(study, row, load_sheet().lists)
         assert {"fresh_start", "test_px"}.isdisjoint(decided["network"]) and "batch_for_fov" not in decided["solver"]
     assert "finer" not in decides.crf_search(study) and "finer" not in decides.bbox_seg_search(study)["search"]
