@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Call:
         config_dir: folder of studies and sheets.
         data_root: replaces `{data_root}` in configured paths.
         threads: threads, or processes of the CRF.
+        dataset: one of the study's other data sets, for commands that prepare one; None: its own.
     """
 
     name: str
@@ -45,20 +46,27 @@ class Call:
     config_dir: Path
     data_root: str | None
     threads: int
+    dataset: str | None = None
 
     @functools.cached_property
     def study(self) -> "Study":
-        """The typed study."""
+        """The typed study, as it is for this data set."""
         from weakseg.config import load_study
 
-        return load_study(self.name, self.config_dir)
+        loaded = load_study(self.name, self.config_dir)
+        if self.dataset is not None and self.dataset not in loaded.other_datasets:
+            known = ", ".join(loaded.other_datasets) or "none"
+            raise WeaksegError(
+                f"--dataset {self.dataset}: study {loaded.name} has no such other data set; it has {known}"
+            )
+        return loaded.of_dataset(self.dataset)
 
     @property
     def paths(self) -> "StudyPaths":
-        """Its files."""
+        """Its files, those of this data set."""
         from weakseg.paths import StudyPaths
 
-        return StudyPaths(self.study.name, self.results)
+        return StudyPaths(self.study.name, self.results).of_dataset(self.dataset)
 
     @property
     def experiments(self) -> "list[Experiment]":
@@ -142,6 +150,18 @@ def of_study(function: Command) -> Command:
     return run
 
 
+def of_data_set(function: Command) -> Command:
+    """The options that name a study, and one of its other data sets if it is not its own."""
+
+    @of_study
+    @click.option("--dataset", help="One of the study's other data sets, by its name there.")
+    @functools.wraps(function)
+    def run(call: Call, *, dataset: str | None, **options: Any) -> None:
+        function(replace(call, dataset=dataset), **options)
+
+    return run
+
+
 def of_run(function: Command) -> Command:
     """The options that name a run."""
 
@@ -181,7 +201,7 @@ def _gpu_for_crf(study: "Study") -> AbstractContextManager[object]:
 
 
 @command("Generate the images of a study of scenes.")
-@of_study
+@of_data_set
 def scenes(call: Call) -> None:
     from weakseg.scenes.write import write_scenes
 
@@ -192,7 +212,7 @@ def scenes(call: Call) -> None:
 
 
 @command("Find or download the images of a study, check them, and write the manifest.")
-@of_study
+@of_data_set
 def data(call: Call) -> None:
     from weakseg.data.prepare import prepare_data
 
@@ -225,7 +245,7 @@ def pretrain(call: Call) -> None:
 
 
 @command("Write image-level labels of photos and crops, and boxes.")
-@of_study
+@of_data_set
 def annotate(call: Call) -> None:
     from weakseg.annotations.annotate import annotate as write_annotation
 
@@ -282,8 +302,8 @@ def projection(call: Call) -> None:
 
 
 @command("Cache the feature maps of a frozen trunk.")
-@of_study
-@click.option("--role", required=True, type=click.Choice(["training", "evaluation"]), help="Whose photos.")
+@of_data_set
+@click.option("--role", required=True, type=click.Choice(["training", "evaluation", "test"]), help="Whose photos.")
 @on_gpu
 def features(call: Call, role: Any) -> None:
     from weakseg.train.features import cache_features
@@ -312,17 +332,15 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.config import load_sheet
     from weakseg.data.box_files import read_boxes
     from weakseg.data.dataset import open_data
-    from weakseg.data.splits import images_of_streams
+    from weakseg.data.splits import images_of_experiment
     from weakseg.train.estep_maps import write_estep_maps
 
     call.set_threads()
     study, paths = call.study, call.paths
     images = open_data(paths.manifest)
     boxes = read_boxes(paths.boxes, images.labels)
-    lists = images_of_streams(
-        experiment, images.ids("pixel_labelled"), images.ids("training"),
-        counts=study.counts, paper=load_sheet(call.config_dir).lists,
-    )  # fmt: skip
+    roles = {role: images.ids(role) for role in ("pixel_labelled", "training", "evaluation")}
+    lists = images_of_experiment(study, experiment, load_sheet(call.config_dir).lists, {None: roles})
     own = [i for stream, ids in zip(experiment.streams, lists, strict=True) if stream.how.estep for i in ids]
     shown = shown_images(images, boxes, study.report.box_images, own)
     # Only of the run in Figure 4 are the labels of many images held against the truth (`weakseg label-quality`).
@@ -359,10 +377,20 @@ def tune_crf(call: Call, experiment: "Experiment", seed: int) -> None:
 @command("Mean IOU with and without the CRF.")
 @of_run
 def evaluate(call: Call, experiment: "Experiment", seed: int) -> None:
+    from weakseg.config import crf_run
     from weakseg.evaluate.evaluate_run import evaluate_run
 
+    crf_of = call.paths.run(crf_run(experiment, call.experiments), seed)
     with _gpu_for_crf(call.study):
-        evaluate_run(call.study, experiment, seed, call.paths, threads=call.threads)
+        evaluate_run(call.study, experiment, seed, call.paths, crf_of=crf_of, threads=call.threads)
+
+
+@command("Pack the label maps of a run of stage `test` as the server of PASCAL VOC takes them, and check the archive.")
+@of_run
+def submission(call: Call, experiment: "Experiment", seed: int) -> None:
+    from weakseg.evaluate.submission import write_submission
+
+    write_submission(experiment, seed, call.paths)
 
 
 @command("Write a table with this study's figures beside the published ones.")

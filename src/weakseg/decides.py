@@ -123,7 +123,8 @@ def _folder(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Vo
 def annotation(study: Study) -> Any:
     """Image-level labels of photos and crops, and boxes."""
     geometry = CropGeometry.of(study.network)
-    return [geometry.side, geometry.image_scale, geometry.stride, geometry.step, study.boxes is None]
+    of_val = ["val too"] if study.dataset.has_test else []
+    return [geometry.side, geometry.image_scale, geometry.stride, geometry.step, study.boxes is None, *of_val]
 
 
 def trunk(study: Study) -> Any:

@@ -3,13 +3,30 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+DATASETS = "datasets"
+"""Folder of a study's other data sets, each with images, annotation and feature maps of its own."""
+
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """Files of a study below `{results}/{study}`."""
+    """Files of a study below `{results}/{study}`; `study` may be `{study}/datasets/{name}`, see `of_dataset`."""
 
     study: str
     results: Path = Path("results")
+
+    def of_dataset(self, name: str | None) -> "StudyPaths":
+        """The files of one of the study's other data sets; its own for None."""
+        return self.own if name is None else StudyPaths(f"{self.own.study}/{DATASETS}/{name}", self.results)
+
+    @property
+    def own(self) -> "StudyPaths":
+        """The files of the study itself."""
+        return StudyPaths(self.study.partition(f"/{DATASETS}/")[0], self.results)
+
+    @property
+    def dataset(self) -> str | None:
+        """The other data set whose files these are; None for the study's own."""
+        return self.study.partition(f"/{DATASETS}/")[2] or None
 
     @property
     def root(self) -> Path:
@@ -68,11 +85,11 @@ class StudyPaths:
 
     @property
     def projection(self) -> Path:
-        """The principal axes of a frozen trunk's map."""
-        return self.root / "features" / "projection.safetensors"
+        """The principal axes of a frozen trunk's map, those of the study's own photos for all of its data sets."""
+        return self.own.root / "features" / "projection.safetensors"
 
     def features(self, role: str) -> Path:
-        """Cached feature maps of a frozen trunk, of the images for `training` or `evaluation`."""
+        """Cached feature maps of a frozen trunk, of the images for `training`, `evaluation` or `test`."""
         return self.root / "features" / f"{role}.safetensors"
 
     def table(self, name: str) -> Path:
@@ -164,3 +181,8 @@ class RunPaths:
     def labels(self, *, crf: bool) -> Path:
         """Folder of palette PNGs, one an evaluated image."""
         return self.root / ("labels" if crf else "labels_dcnn")
+
+    @property
+    def submission(self) -> Path:
+        """Label maps of the test photos as the server of PASCAL VOC takes them (runs of stage `test`)."""
+        return self.root / "submission.tgz"

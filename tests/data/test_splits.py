@@ -16,7 +16,7 @@ from weakseg.errors import WeaksegError
 RELEASED = [
     line.split() for line in (Path(__file__).parent / "held_out_100.txt").read_text().splitlines() if line[0] != "#"
 ]
-PAPER = PaperLists(pixel_labelled=1464, training=10582, evaluation=1449, held_out=100)
+PAPER = PaperLists(pixel_labelled=1464, training=10582, evaluation=1449, held_out=100, other={"coco": 123287})
 
 
 def ids(count, prefix="x"):

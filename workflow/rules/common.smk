@@ -18,6 +18,7 @@ from weakseg.config import (
     SEEDS_VARIABLE,
     Settings,
     config_hash,
+    crf_run,
     load_paper,
     load_sheet,
     load_study,
@@ -226,20 +227,31 @@ def weights_options(wildcards):
     return shlex.join([stored_weights()[wildcards.weights], "--config-dir", CONFIG_DIR])
 
 
+def other_datasets():
+    """The names of all other data sets of the studies, as their files are called."""
+    of_studies = {name: attempt(load_study, called, CONFIG_DIR) for name, called in STUDIES.items()}
+    return [
+        StudyPaths(name).of_dataset(dataset).study
+        for name, study in of_studies.items()
+        for dataset in study.other_datasets
+    ]
+
+
 wildcard_constraints:
     weights=named_by(map(re.escape, stored_weights())),
-    study=named_by(map(re.escape, STUDIES)),
+    study=named_by(map(re.escape, [*STUDIES, *other_datasets()])),
     experiment=named_by(SHEET),
     seed="[0-9]+",
-    role="training|evaluation",
+    role="training|evaluation|test",
     table=named_by(study_tables(list(SHEET.values()))),
     page=named_by(PAGES),
 
 
 @functools.cache
 def read_study(name):
-    """A typed study by name, read once."""
-    return attempt(load_study, STUDIES[name], CONFIG_DIR)
+    """A typed study by name, read once; one as it is for another of its data sets by `{study}/datasets/{data set}`."""
+    files = StudyPaths(name, RESULTS)
+    return attempt(load_study, STUDIES[files.own.study], CONFIG_DIR).of_dataset(files.dataset)
 
 
 @functools.cache
@@ -264,8 +276,10 @@ def files_of(wildcards):
 
 
 def study_options(wildcards):
-    """Options of `weakseg` that name the study and where its files are."""
-    return shlex.join(["--study", STUDIES[wildcards.study], "--results", RESULTS, "--config-dir", CONFIG_DIR])
+    """Options of `weakseg` that name the study, its data set if that is another, and where its files are."""
+    files = files_of(wildcards)
+    words = ["--study", STUDIES[files.own.study], "--results", RESULTS, "--config-dir", CONFIG_DIR]
+    return shlex.join([*words, *(["--dataset", files.dataset] if files.dataset else [])])
 
 
 def run_options(wildcards):
@@ -281,7 +295,7 @@ def sheets(wildcards):
     """The YAML files that every command reads; a job runs again for what they say, not for their date."""
     names = ["experiments.yaml", "paper.yaml", *(["weights.yaml"] if named_weights(wildcards) else [])]
     return [
-        study_path(STUDIES[wildcards.study], CONFIG_DIR),
+        study_path(STUDIES[files_of(wildcards).own.study], CONFIG_DIR),
         *(Path(CONFIG_DIR, name) for name in names),
     ]
 
@@ -302,14 +316,14 @@ def initial_weights(wildcards):
     weights = study_of(wildcards).network.weights
     if weights is None or weights.name is not None or weights.sha256 is not None:
         return []
-    return [attempt(weights_path, weights, files_of(wildcards).root)]
+    return [attempt(weights_path, weights, files_of(wildcards).own.root)]
 
 
 def named_weights(wildcards):
     """The weights in the cache that a study names. Their file name says what they hold, so that their date is nothing."""
     weights = study_of(wildcards).network.weights
     named = weights is not None and weights.name is not None
-    return [ancient(weights_path(weights, files_of(wildcards).root))] if named else []
+    return [ancient(weights_path(weights, files_of(wildcards).own.root))] if named else []
 
 
 @functools.cache
@@ -329,13 +343,51 @@ def needs_of(made):
     return checked
 
 
-def feature_maps(role):
-    """Input function: the cached feature maps of a list, where the trunk is frozen."""
+def training_maps(wildcards):
+    """The cached feature maps of all images that a run may draw, where the trunk is frozen."""
+    experiment, files = experiment_of(wildcards), files_of(wildcards)
+    if not study_of(wildcards).network.freeze_trunk:
+        return []
+    of_val = [files.features("evaluation")] if experiment.stage == "test" else []
+    return [files.of_dataset(name).features("training") for name in (None, *experiment.datasets)] + of_val
 
-    def maps(wildcards):
-        return [files_of(wildcards).features(role)] if study_of(wildcards).network.freeze_trunk else []
 
-    return maps
+def scored_maps(wildcards):
+    """The cached feature maps of the list that a run is scored on, where the trunk is frozen."""
+    frozen = study_of(wildcards).network.freeze_trunk
+    return [files_of(wildcards).features(experiment_of(wildcards).scored)] if frozen else []
+
+
+def other_data(wildcards):
+    """Manifests, contents and annotation of the study's other data sets that an experiment draws from."""
+    files = [files_of(wildcards).of_dataset(name) for name in experiment_of(wildcards).datasets]
+    images = [
+        one.images
+        for one, name in zip(files, experiment_of(wildcards).datasets)
+        if is_generated(wildcards, name)
+    ]
+    return images + [
+        path for one in files for path in (one.manifest, one.contents, one.image_labels, one.crop_labels)
+    ]
+
+
+def is_generated(wildcards, dataset):
+    """Whether the images of a data set of the study are generated."""
+    return study_of(wildcards).of_dataset(dataset).dataset.source == "scenes"
+
+
+def start(wildcards):
+    """The trained network that a run starts from, where it is another run's."""
+    experiment = experiment_of(wildcards)
+    if experiment.init_from is None:
+        return []
+    return [files_of(wildcards).run(experiment.init_from, wildcards.seed).model]
+
+
+def tuned_crf(wildcards):
+    """The CRF's parameters of a run: its own, or of stage `test` those of the run of stage `val` it goes back to."""
+    chosen = crf_run(experiment_of(wildcards), list(SHEET.values()))
+    return files_of(wildcards).run(chosen, wildcards.seed).crf
 
 
 def projection(wildcards):
@@ -459,7 +511,7 @@ def run_minutes(job):
 def features_minutes(wildcards, threads):
     """Time of the caching of a frozen trunk's maps."""
     images = images_of(wildcards.study)
-    number = images.evaluation if wildcards.get("role") == "evaluation" else images.training
+    number = images.training if wildcards.get("role") in (None, "training") else images.evaluation
     return costs.features_minutes(study_of(wildcards), number, threads=threads)
 
 

@@ -6,7 +6,7 @@ rule score:
         manifest=FILES.manifest,
         contents=FILES.contents,
         model=RUN.model,
-        features=feature_maps("evaluation"),
+        features=scored_maps,
     output:
         scores=RUN.scores,
     log:
@@ -38,7 +38,7 @@ rule evaluate:
         contents=FILES.contents,
         config=RUN.config,
         scores=RUN.scores,
-        crf=RUN.crf,
+        crf=tuned_crf,
     output:
         metrics=RUN.metrics,
         per_class=RUN.per_class,
@@ -63,3 +63,30 @@ rule evaluate:
     shell:
         "attempt {log:q} {params.attempt:q}"
         " weakseg evaluate {params.options} --threads {threads} --log {log:q}"
+
+
+rule submission:
+    """The label maps of the test photos of a run of the second stage, as the server of PASCAL VOC takes them."""
+    input:
+        sheets,
+        generated,
+        manifest=FILES.manifest,
+        contents=FILES.contents,
+        labels=RUN.labels(crf=True),
+    output:
+        archive=RUN.submission,
+    log:
+        LOGS / "submission" / "{experiment}_seed{seed}.log",
+    benchmark:
+        BENCHMARKS / "submission" / "{experiment}_seed{seed}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        attempt=last_attempt(LOGS / "submission" / "{experiment}_seed{seed}.log"),
+        options=run_options,
+    message:
+        "{wildcards.study}: archive of the test photos' labels by {wildcards.experiment}, seed {wildcards.seed}"
+    shell:
+        "attempt {log:q} {params.attempt:q}" " weakseg submission {params.options} --log {log:q}"

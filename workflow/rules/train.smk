@@ -128,8 +128,10 @@ rule train:
         weights=initial_weights,
         named_weights=named_weights,
         projection=projection,
-        features=feature_maps("training"),
+        features=training_maps,
         label_maps=label_maps,
+        other_data=other_data,
+        start=start,
     output:
         model=RUN.model,
         train_log=RUN.train_log,
@@ -168,7 +170,7 @@ rule estep_maps:
         boxes=FILES.boxes,
         weights=initial_weights,
         named_weights=named_weights,
-        features=feature_maps("training"),
+        features=training_maps,
         label_maps=label_maps,
         snapshots=RUN.snapshots,
     output:

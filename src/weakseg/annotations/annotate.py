@@ -18,8 +18,8 @@ from weakseg.config import Experiment, Study, load_sheet
 from weakseg.data.box_files import write_boxes
 from weakseg.data.boxes import ImageBoxes
 from weakseg.data.crop_labels import CropGeometry, crop_presence, write_crop_labels
-from weakseg.data.dataset import DataSet, open_data
-from weakseg.data.splits import images_of_streams
+from weakseg.data.dataset import DataSet, open_data, teaching_ids
+from weakseg.data.splits import images_of_experiment
 from weakseg.data.tag_files import write_tags
 from weakseg.errors import WeaksegError
 from weakseg.labels import BACKGROUND
@@ -67,8 +67,8 @@ def annotate(
             the first images are named, with their number.
     """
     data = open_data(paths.manifest)
-    training = data.ids("training")
-    held_out = data.ids("held_out") if study.boxes else []
+    training = teaching_ids(data)
+    held_out = [i for i in data.ids("held_out") if i not in set(training)] if study.boxes else []
     geometry = CropGeometry.of(study.network)
     _check_tag_file(data)
 
@@ -79,7 +79,7 @@ def annotate(
     with ThreadPoolExecutor(threads) as pool:
         seen = list(tqdm(pool.map(look, ids), total=len(ids), desc="annotation", unit="photo", mininterval=2))
     found = dict(zip(ids, seen, strict=True))
-    _check_demands(study, experiments, data, found, config_dir)
+    _check_demands(study, experiments, data, found, config_dir, paths.dataset)
     for fault in [one.fault for one in seen if one.fault][:SHOWN_FAULTS]:
         print(f"left out, as no experiment of the study reads it: {fault}")
     tags = {i: present for i in training if (present := found[i].tags) is not None}
@@ -155,6 +155,7 @@ def _check_demands(
     data: DataSet,
     found: dict[str, _Found],
     config_dir: str | Path,
+    dataset: str | None,
 ) -> None:
     """Hold what the experiments read against what there is, before anything is trained."""
     demands = {
@@ -163,11 +164,11 @@ def _check_demands(
         "box": _Demand("boxes", lambda i: found[i].boxes is None),
     }
     paper = load_sheet(config_dir).lists
+    roles = {role: data.ids(role) for role in ("pixel_labelled", "training", "evaluation")}
     for row in experiments:
-        lists = images_of_streams(
-            row, data.ids("pixel_labelled"), data.ids("training"), counts=study.counts, paper=paper
-        )
-        for stream, ids in zip(row.streams, lists, strict=True):
+        streams = [stream for stream in row.streams if stream.dataset == dataset]
+        own = row.model_copy(update={"streams": tuple(streams)})
+        for stream, ids in zip(streams, images_of_experiment(study, own, paper, {dataset: roles}), strict=True):
             demand = demands[stream.annotation]
             if lacking := [i for i in ids if demand.missing(i)]:
                 demand.ids.update(dict.fromkeys(lacking))

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import Box, check_boxes, largest_first
-from weakseg.data.dataset import open_data
+from weakseg.data.dataset import open_data, teaching_ids
 from weakseg.data.images import write_index_png
 from weakseg.files import fresh_folder
 from weakseg.labels import BACKGROUND
@@ -38,10 +38,10 @@ def bbox_rect(boxes: Sequence[Box], size: tuple[int, int]) -> np.ndarray:
 
 
 def write_bbox_rect(manifest_path: str | Path, boxes_json: str | Path, out_folder: str | Path) -> None:
-    """Write Bbox-Rect's map of every training image with boxes as a palette PNG; the folder appears when complete."""
+    """Write Bbox-Rect's map of every image with boxes that may teach as a palette PNG, in one step."""
     data = open_data(manifest_path)
     boxes = read_boxes(boxes_json, data.labels)
-    ids = [image_id for image_id in data.ids("training") if image_id in boxes]
+    ids = [image_id for image_id in teaching_ids(data) if image_id in boxes]
     with fresh_folder(out_folder) as folder:
         for image_id in tqdm(ids, desc="Bbox-Rect", unit="photo", mininterval=2):
             entry = boxes[image_id]

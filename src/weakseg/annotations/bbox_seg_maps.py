@@ -15,7 +15,7 @@ import numpy as np
 from weakseg.crf import CRFParams, mean_field_grid, unary_from_probabilities
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import Box, ImageBoxes, check_boxes, largest_first
-from weakseg.data.dataset import DataSet, open_data
+from weakseg.data.dataset import DataSet, open_data, teaching_ids
 from weakseg.data.images import write_index_png
 from weakseg.errors import WeaksegError
 from weakseg.files import replace_folder, sha256_file, sha256_json
@@ -188,7 +188,7 @@ def write_bbox_seg(
     *,
     processes: int = 1,
 ) -> None:
-    """Write Bbox-Seg's map of every training image with boxes as a palette PNG, several images at a time.
+    """Write Bbox-Seg's map of every image with boxes that may teach as a palette PNG, several images at a time.
 
     The folder takes its name when it is complete. Until then maps gather in a folder beside it that is named by the
     hash of parameters, boxes, list and photos, so that a stopped pass goes on where it was and never with maps of
@@ -196,7 +196,7 @@ def write_bbox_seg(
     """
     data, out_folder = open_data(manifest_path), Path(out_folder)
     boxes = read_boxes(boxes_json, data.labels)
-    ids = [image_id for image_id in data.ids("training") if image_id in boxes]
+    ids = [image_id for image_id in teaching_ids(data) if image_id in boxes]
     facts = {
         **asdict(params),
         "boxes_sha256": sha256_file(boxes_json),

@@ -6,7 +6,7 @@ Defaults are written once, in these models. The JSON schemas under `workflow/sch
 
 from weakseg.config.compute import Compute, Precision
 from weakseg.config.crf import Boxes, CrfDistances, CrfGrid, CrfSearch
-from weakseg.config.dataset import Dataset, Lists, Role, Scenes
+from weakseg.config.dataset import Dataset, Lists, OtherDataset, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
 from weakseg.config.paper import PaperFigure, load_paper
@@ -16,6 +16,7 @@ from weakseg.config.solver import Sampling, Solver
 from weakseg.config.study import (
     AnnotationPrices,
     Study,
+    crf_run,
     estep_runs,
     load_sheet,
     load_study,
@@ -44,6 +45,7 @@ __all__ = [
     "KnownWeights",
     "Lists",
     "Network",
+    "OtherDataset",
     "PaperFigure",
     "PaperLists",
     "Precision",
@@ -58,6 +60,7 @@ __all__ = [
     "TrunkName",
     "WeightsFile",
     "config_hash",
+    "crf_run",
     "estep_runs",
     "load_paper",
     "load_sheet",

@@ -12,8 +12,8 @@ from weakseg.strict import Strict
 Kind = Literal["weak", "semi", "strong"]
 
 Stage = Literal["val", "test"]
-"""val: trained on the training list, scored on val. test: trained on that and val together, scored on the test list, with
-the CRF of the run that it goes on from."""
+"""val: trained on the training list, scored on val. test: trained on that and val together, scored on the test list,
+with the CRF of the run that it goes on from."""
 
 EVERY = 1_000_000_000
 """Stands for the count of a stream that takes all images there are."""
@@ -139,6 +139,11 @@ class Experiment(Strict):
         """The keys of a study's `solver_for` and `methods_for` that speak of it, general ones first."""
         special = {"test_stage": self.stage == "test", "multi_scale": self.multi_scale}
         return (self.kind, *(key for key, holds in special.items() if holds), self.id)
+
+    @property
+    def scored(self) -> Role:
+        """The list on which it is scored."""
+        return "test" if self.stage == "test" else "evaluation"
 
     @property
     def counted_streams(self) -> tuple[Stream, ...]:

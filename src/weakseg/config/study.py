@@ -145,7 +145,7 @@ class Study(Strict):
         """The study as it is for one of its other data sets, whose images lie below `StudyPaths.of_dataset`."""
         if name is None:
             return self
-        return self.model_copy(update={"dataset": self.other_datasets[name], "other_datasets": {}, "boxes": None})
+        return self.model_copy(update={"dataset": self.other_datasets[name], "boxes": None})
 
     def seeds_of(self, experiment_id: str) -> tuple[int, ...]:
         """The seeds that this experiment runs with."""
@@ -276,7 +276,7 @@ def study_experiments(study: Study, config_dir: str | Path = "config") -> list[E
 
 def shown_run(study: Study, experiments: list[Experiment]) -> tuple[str, int] | None:
     """Id and first seed of the run whose E-step Figure 4 shows, Bbox-EM-Fixed on boxes alone; None without one."""
-    rows = (row for row in experiments if row.kind == "weak" and row.weak_method == "bbox_em_fixed")
+    rows = (r for r in experiments if r.kind == "weak" and r.weak_method == "bbox_em_fixed" and r.stage == "val")
     return next(((row.id, study.seeds_of(row.id)[0]) for row in rows), None)
 
 
@@ -286,11 +286,20 @@ def estep_runs(study: Study, experiments: list[Experiment]) -> list[tuple[str, i
     It is one run a method that has an E-step: the first experiment without pixel labels, else the first.
     """
     chosen: dict[str, Experiment] = {}
-    for row in sorted(experiments, key=lambda row: row.kind != "weak"):
+    plain = [row for row in experiments if row.stage == "val" and not row.datasets and not row.multi_scale]
+    for row in sorted(plain, key=lambda row: row.kind != "weak"):
         if row.estep_stream is not None:
             chosen.setdefault(row.estep_stream.method, row)
     ids = {row.id for row in chosen.values()}
     return [(row.id, study.seeds_of(row.id)[0]) for row in experiments if row.id in ids]
+
+
+def crf_run(experiment: Experiment, experiments: list[Experiment]) -> str:
+    """Id of the experiment whose search gives the CRF's parameters: itself, or of stage `test` what it goes back to."""
+    rows = {row.id: row for row in experiments}
+    while experiment.stage == "test" and experiment.init_from is not None:
+        experiment = rows[experiment.init_from]
+    return experiment.id
 
 
 def study_tables(experiments: list[Experiment]) -> list[str]:

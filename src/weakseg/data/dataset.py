@@ -14,7 +14,7 @@ from weakseg.errors import WeaksegError
 from weakseg.labels import LabelSet
 
 ROLES: tuple[Role, ...] = ("pixel_labelled", "training", "evaluation", "held_out")
-"""What the lists of a data set are for."""
+"""What the lists are for that every data set has; one has a list for `test` too where its study names it."""
 
 
 class DataSet(Protocol):
@@ -27,7 +27,7 @@ class DataSet(Protocol):
     labels: LabelSet
 
     def ids(self, role: str) -> list[str]:
-        """The image ids that are there for a role of `ROLES`."""
+        """The image ids that are there for a role of `ROLES`, or for `test`; none for one that has no list."""
         ...
 
     def image(self, image_id: str) -> np.ndarray:
@@ -69,6 +69,14 @@ class DataSet(Protocol):
     def shared_files(self, lists: list[str]) -> dict[str, Path]:
         """The files that say something of many images, by kind."""
         ...
+
+
+def teaching_ids(data: DataSet) -> list[str]:
+    """The images that may teach: those for training and, where there are test images, those of the evaluation too.
+
+    Runs of the second stage, which are scored on test images, are trained on both.
+    """
+    return [*data.ids("training"), *(data.ids("evaluation") if data.ids("test") else [])]
 
 
 READERS = {"voc": VocFolder}

@@ -85,8 +85,8 @@ class VocFolder:
         return ids
 
     def ids(self, role: str) -> list[str]:
-        """The image ids that are there for `pixel_labelled`, `training`, `evaluation` or `held_out`."""
-        return list(self.lists[role])
+        """The image ids that are there for `pixel_labelled`, `training`, `evaluation`, `held_out` or `test`."""
+        return list(self.lists.get(role, ()))
 
     def image_path(self, image_id: str) -> Path:
         """The photo's file."""

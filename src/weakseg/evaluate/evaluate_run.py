@@ -42,18 +42,34 @@ class _Labeller:
         return image_id, plain, smooth
 
 
-def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPaths, *, threads: int = 1) -> None:
-    """Label the evaluation images with and without the CRF; write metrics, IOU by class, confusions, label PNGs.
+def evaluate_run(
+    study: Study,
+    experiment: Experiment,
+    seed: int,
+    paths: StudyPaths,
+    *,
+    crf_of: RunPaths | None = None,
+    threads: int = 1,
+) -> None:
+    """Label a run's images with and without the CRF; write metrics, IOU by class, confusions, label PNGs.
 
     Everything is reported on all of them (`val`, the paper's protocol) and on those that are not held out, on which the
-    CRF was not tuned (`untuned_val`). Where every image is held out, the latter has no IOU (null, an empty field). The
-    metrics hold the hashes of what decided them: of the run, and of the list, photos and pixel labels it was scored on.
+    CRF was not tuned (`untuned_val`). Where every image is held out, the latter has no IOU (null, an empty field).
+    A run of stage `test` is reported on the test list, under the name `val` too, and has no IOU where that has no pixel
+    labels; its label maps can be handed in (`weakseg submission`). The metrics hold the hashes of what decided them: of
+    the run, and of the list, photos and pixel labels it was scored on.
+
+    Args:
+        study, experiment, seed, paths: the run.
+        crf_of: the run whose search found the CRF's parameters; None: this one.
+        threads: processes of the CRF.
     """
     run = paths.run(experiment.id, seed)
     data, contents = open_data(paths.manifest), read_contents(paths.contents)
-    tuned = set(data.ids("held_out"))
-    params, crf_facts = read_crf(run)
-    ids = data.ids("evaluation")
+    tuned = set(data.ids("held_out")) if experiment.stage == "val" else set()
+    params, crf_facts = read_crf(crf_of or run)
+    ids = data.ids(experiment.scored)
+    with_truth = {image_id for image_id in ids if data.has_pixel_labels(image_id)}
     confusions = {
         (name, part): np.zeros((len(data.labels),) * 2, np.int64)
         for name in ("dcnn", "crf")
@@ -65,21 +81,26 @@ def evaluate_run(study: Study, experiment: Experiment, seed: int, paths: StudyPa
     processes = threads if device is None else 1
     with fresh_folder(run.labels(crf=True)) as crf_folder, fresh_folder(run.labels(crf=False)) as dcnn_folder:
         for image_id, plain, smooth in parallel_map(labeller, ids, processes=processes, description="labels"):
-            truth = data.pixel_labels(image_id)
-            images_with += data.labels.present(truth)
+            truth = data.pixel_labels(image_id) if image_id in with_truth else None
+            images_with += 0 if truth is None else data.labels.present(truth)
             for name, labels, target in (("dcnn", plain, dcnn_folder), ("crf", smooth, crf_folder)):
+                write_index_png(target / f"{image_id}.png", labels, data.labels)
+                if truth is None:
+                    continue
                 matrix = confusion_matrix(truth, labels, len(data.labels))
                 confusions[name, "val"] += matrix
                 if image_id not in tuned:
                     confusions[name, "untuned_val"] += matrix
-                write_index_png(target / f"{image_id}.png", labels, data.labels)
     scored_on = {
         "list_sha256": sha256_json([ids, sorted(tuned)]),
         "photos_sha256": contents.digest(ids, "photo"),
         "masks_sha256": contents.digest(ids, "mask"),
     }
-    facts = {"crf_params": crf_facts, "scored_on": scored_on}
-    _write_results(study, experiment, seed, run, data.labels, confusions, images_with, ids, tuned, facts)
+    facts: dict[str, Any] = {"crf_params": crf_facts, "scored_on": scored_on}
+    if experiment.stage != "val":
+        facts["stage"] = experiment.stage
+    scored = [image_id for image_id in ids if image_id in with_truth]
+    _write_results(study, experiment, seed, run, data.labels, confusions, images_with, scored, tuned, facts)
 
 
 def _write_results(

@@ -27,7 +27,10 @@ GPU_BATCH = 8
 def score_run(
     experiment: Experiment, seed: int, paths: StudyPaths, *, batch: int | None = None, test_px: int | None = None
 ) -> None:
-    """Score every evaluation photo with a trained run, whole and without dropout, into the run's score store.
+    """Score every photo of a run's list with it, whole and without dropout, into the run's score store.
+
+    The list is that of the evaluation, or the test list for a run of stage `test`. Scores are those of the study's own
+    labels, also of a network that learnt those of other data sets.
 
     Scores are of single precision, whatever the training's. With a frozen trunk the cached maps go through the head
     alone; the result is that of the whole network up to the cache's quantisation.
@@ -45,7 +48,7 @@ def score_run(
     model, facts = load_model(run.model)
     network: Network = facts["network"].model_copy(update={"test_px": test_px})
     data, contents = open_data(paths.manifest), read_contents(paths.contents)
-    ids = data.ids("evaluation")
+    ids = data.ids(experiment.scored)
     check_unchanged(data, contents, ids, ["photo"])
     if facts["labels"] != data.labels:
         raise WeaksegError(f"{run.model}: trained for other labels than those of {paths.manifest}; train the run again")
@@ -57,7 +60,7 @@ def score_run(
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scorer: Callable[[Tensor], Tensor] = model
     if network.freeze_trunk:
-        cache = FeatureCache(paths.features("evaluation"))
+        cache = FeatureCache(paths.features(experiment.scored))
         photos = contents.digest(ids, "photo")
         cache.check(network, facts["weights_sha256"], photos, facts.get("projection_sha256"))
         sizes = {image_id: cache.size(image_id) for image_id in ids}
@@ -72,7 +75,7 @@ def score_run(
     bar = tqdm(total=len(ids), desc=f"scores on {short_name(device)}", unit="photo", mininterval=2)
     for group, inputs in zip(groups, _read_ahead(read, groups, ahead=device.type == "cuda"), strict=True):
         # Halves are what the store holds; they are half as long to bring back.
-        scores = scorer(to_device(inputs, device)).half().cpu().numpy()
+        scores = model.own_scores(scorer(to_device(inputs, device))).half().cpu().numpy()
         for image_id, values in zip(group, scores, strict=True):
             rows, columns = own_cells(sizes[image_id], network)
             found[image_id] = values[:, :rows, :columns]

@@ -58,7 +58,7 @@ def whole_scores(
     """
     inputs = network_input(image, network.image_scale, network.output_stride, preprocessing, network.test_px)
     rows, columns = own_cells(image.shape, network)
-    return model(inputs.to(device))[0, :, :rows, :columns].cpu()
+    return model.own_scores(model(inputs.to(device)))[0, :, :rows, :columns].cpu()
 
 
 def padded_sides(size: tuple[int, ...], network: Network) -> tuple[int, int]:

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from weakseg.config import Network, TrunkName
 from weakseg.errors import WeaksegError
+from weakseg.joint_labels import LabelView
 from weakseg.labels import VOC
 from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
 from weakseg.model.efficientnet import SCALES, EfficientNetLiteTrunk
 from weakseg.model.heads import FieldOfView, Head
+from weakseg.model.label_views import seen_by
 from weakseg.model.projection import Projection, load_projection
 from weakseg.model.vgg16 import Vgg16Trunk
 
@@ -26,6 +28,8 @@ class Segmenter(nn.Module):
         projection: the map on fixed axes, or None.
         head: that, or the map itself, to scores.
         output_stride: input pixels per score cell.
+        view: the labels in which the network is scored, where it learnt joint labels of several data sets; None: its
+            scores are of them.
     """
 
     def __init__(self, trunk: Trunk, head: Head, output_stride: int, projection: Projection | None = None) -> None:
@@ -35,6 +39,7 @@ class Segmenter(nn.Module):
         self.projection = projection
         self.head = head
         self.output_stride = output_stride
+        self.view: LabelView | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, s*k+1, s*m+1) preprocessed -> scores (N, L+1, k+1, m+1), s the output stride."""
@@ -44,6 +49,10 @@ class Segmenter(nn.Module):
         """What the head sees of (N, 3, s*k+1, s*m+1): (N, C, k+1, m+1)."""
         maps = self.trunk(x)
         return maps if self.projection is None else self.projection(maps)
+
+    def own_scores(self, scores: Tensor) -> Tensor:
+        """Scores of the labels in which the network is scored, of its own (N, joint labels, h, w)."""
+        return seen_by(self.view, scores)
 
     def load_axes(self, path: str | Path) -> None:
         """Take the axes of a file that `weakseg projection` wrote; a model without a projection reads nothing.

@@ -14,6 +14,7 @@ from torch import Tensor
 from weakseg.config import Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, sha256_file
+from weakseg.joint_labels import LabelView
 from weakseg.labels import LabelSet
 from weakseg.model.heads import FC_SHAPES, GEOMETRY, REDUCED_FC_SHAPES, FieldOfView, Head, decimate_fc
 from weakseg.model.segmenter import Segmenter, build_model
@@ -147,9 +148,19 @@ def save_model(
     fov: FieldOfView,
     preprocessing: Preprocessing,
     labels: LabelSet,
+    joint: LabelSet | None = None,
     metadata: dict[str, Any],
 ) -> None:
-    """Write a trained network with all that rebuilds it, in one step."""
+    """Write a trained network with all that rebuilds it, in one step.
+
+    Args:
+        path: the file.
+        model: the network.
+        network, fov, preprocessing: its description.
+        labels: in which it is scored.
+        joint: the labels of its classifier, where these are those of several data sets.
+        metadata: further JSON-able facts.
+    """
     facts = {
         **metadata,
         "network": network.model_dump(mode="json"),
@@ -157,6 +168,9 @@ def save_model(
         "preprocessing": preprocessing.model_dump(mode="json"),
         "labels": labels.to_json(),
     }
+    if joint is not None:
+        facts["joint_labels"] = joint.to_json()
+        facts["view"] = model.view and model.view.to_json()
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata={"weakseg": json.dumps(facts, sort_keys=True)})
@@ -166,8 +180,8 @@ def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
     """Rebuild a trained network, in eval mode, with the facts it was saved with.
 
     Returns:
-        The network, and its metadata: `network` and `preprocessing` as config models, `labels` as a label set, `fov`
-        and what else was saved.
+        The network, and its metadata: `network` and `preprocessing` as config models, `labels` (in which it is scored)
+        and `joint_labels` (of its classifier) as label sets, `fov` and what else was saved.
 
     Raises:
         WeaksegError: no such file, or not a network saved by this package.
@@ -178,7 +192,10 @@ def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
         facts["network"] = Network.model_validate(facts["network"])
         facts["preprocessing"] = Preprocessing.model_validate(facts["preprocessing"])
         facts["labels"] = LabelSet.from_json(facts["labels"])
-        model = build_model(facts["network"], fov=facts["fov"], num_labels=len(facts["labels"]))
+        joint = facts.get("joint_labels")
+        facts["joint_labels"] = facts["labels"] if joint is None else LabelSet.from_json(joint)
+        model = build_model(facts["network"], fov=facts["fov"], num_labels=len(facts["joint_labels"]))
+        model.view = LabelView.from_json(facts["view"]) if facts.get("view") else None
         model.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise WeaksegError(f"{path}: no such network; train the run first") from None

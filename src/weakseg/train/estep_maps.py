@@ -17,6 +17,7 @@ from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_csv
 from weakseg.labels import IGNORE
 from weakseg.methods import Shown
+from weakseg.model.label_views import seen_by
 from weakseg.paths import StudyPaths
 from weakseg.train.mstep import estep
 from weakseg.train.setup import Setup, Teaching, prepare_run
@@ -87,7 +88,7 @@ def write_estep_maps(
 def _label_map(setup: Setup, teaching: Teaching, image_id: str, size: tuple[int, int]) -> np.ndarray:
     """The E-step's labels of a whole image at its score cells, (h, w) uint8."""
     told = teaching.annotation.of_image(image_id, size)
-    scores = setup.trained(setup.inputs.whole(image_id).to(setup.device))
+    scores = seen_by(teaching.view, setup.trained(setup.inputs.whole(image_id).to(setup.device)))
     shown = Shown(
         present=None if told.present is None else to_device(told.present[None], setup.device),
         label_map=None if told.label_map is None else to_device(told.label_map[None].astype(np.int64), setup.device),

@@ -32,7 +32,7 @@ class _FrozenTrunk:
         if not network.freeze_trunk or network.weights is None:
             raise WeaksegError(f"study {study.name}: cached maps need network.freeze_trunk and network.weights")
         self.network, self.preprocessing = network, network.weights.preprocessing
-        weights = find_weights(network.weights, paths.root, data_root)
+        weights = find_weights(network.weights, paths.own.root, data_root)
         self.weights_sha256 = sha256_file(weights)
         self.data, self.contents = open_data(paths.manifest), read_contents(paths.contents)
         self.model: Segmenter = build_model(network, fov="large", num_labels=len(self.data.labels)).eval()
@@ -88,7 +88,7 @@ def cache_features(study: Study, paths: StudyPaths, role: Role, data_root: str |
     Args:
         study: its network must freeze the trunk and name initial weights.
         paths: the study's result files.
-        role: whose photos, those for `training` or for `evaluation`.
+        role: whose photos, those for `training`, `evaluation` or `test`.
         data_root: replaces `{data_root}` in configured paths.
 
     Raises:

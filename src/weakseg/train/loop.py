@@ -18,6 +18,7 @@ from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_json
 from weakseg.methods import Shown
 from weakseg.model import save_model
+from weakseg.model.label_views import seen_by
 from weakseg.paths import StudyPaths
 from weakseg.train.announce import announce
 from weakseg.train.batches import Batch
@@ -133,7 +134,7 @@ def _train(
 
 
 def forward(setup: Setup, batch: Batch) -> Tensor:
-    """Scores (N, L+1, h, w) float32 of a mini-batch: one pass, dropout active, serves E-step and M-step."""
+    """Scores (N, joint labels, h, w) float32 of a mini-batch: one pass, dropout active, serves E-step and M-step."""
     inputs = setup.inputs.batch(batch.inputs, batch.visible, setup.device)
     with computing(setup.compute.precision, setup.device):
         return setup.called(inputs)
@@ -162,7 +163,8 @@ def taught(setup: Setup, batch: Batch, scores: Tensor, iteration: int) -> tuple[
             first=setup.processes.dealt(draw.images).start,
             summed=setup.processes.sum if setup.processes.count > 1 else None,
         )
-        loss, labels = teach(teaching.method, scores[begin:end], shown, teaching.constants)
+        own_scores = seen_by(teaching.view, scores[begin:end])
+        loss, labels = teach(teaching.method, own_scores, shown, teaching.constants)
         losses.append(loss)
         label_maps.append(labels)
         begin = end
@@ -221,6 +223,7 @@ def _write_results(
         fov=experiment.fov,
         preprocessing=setup.preprocessing,
         labels=setup.labels,
+        joint=setup.sources.joint.labels if experiment.datasets else None,
         metadata={**names, **weights},
     )
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from weakseg.data.dataset import DataSet
 from weakseg.data.transforms import scaled_size
 from weakseg.errors import WeaksegError
 from weakseg.memory import free_memory
+from weakseg.train.sources import Photos
 
 MEMORY_SHARE = 0.8
 """Of what is free, photos may take so much."""
@@ -36,7 +36,7 @@ class HeldPhotos:
 
     def __init__(
         self,
-        data: DataSet,
+        data: Photos,
         ids: Sequence[str],
         scale: float,
         device: torch.device,

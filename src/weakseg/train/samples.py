@@ -10,8 +10,6 @@ from torch import Tensor
 
 from weakseg.config import Network, Preprocessing
 from weakseg.data.crop_labels import CropLabels
-from weakseg.data.dataset import DataSet
-from weakseg.data.features import FeatureCache
 from weakseg.data.transforms import (
     CropWindow,
     crop_places,
@@ -27,6 +25,7 @@ from weakseg.errors import WeaksegError
 from weakseg.labels import IGNORE
 from weakseg.model.inputs import network_input
 from weakseg.train.photos import HeldPhotos, scaled_photo
+from weakseg.train.sources import CachedMaps, Photos
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class PhotoInputs:
     is done for a whole batch on the network's device.
     """
 
-    def __init__(self, data: DataSet, network: Network, preprocessing: Preprocessing) -> None:
+    def __init__(self, data: Photos, network: Network, preprocessing: Preprocessing) -> None:
         """Read photos of `data`; `preprocessing` is that of the initial weights."""
         self.data, self.network, self.preprocessing = data, network, preprocessing
         self._finish = CropFinisher(preprocessing)
@@ -112,7 +111,7 @@ class PhotoInputs:
 class HostPhotoInputs(PhotoInputs):
     """Crops of photos that the machine's memory holds."""
 
-    def __init__(self, data: DataSet, network: Network, preprocessing: Preprocessing, held: HeldPhotos) -> None:
+    def __init__(self, data: Photos, network: Network, preprocessing: Preprocessing, held: HeldPhotos) -> None:
         """Cut from photos `held` in the machine's memory."""
         super().__init__(data, network, preprocessing)
         self.held = held
@@ -127,7 +126,7 @@ class HostPhotoInputs(PhotoInputs):
 class DevicePhotoInputs(PhotoInputs):
     """Crops of photos that the network's device holds: a crop is but a place in its memory until a batch is made."""
 
-    def __init__(self, data: DataSet, network: Network, preprocessing: Preprocessing, held: HeldPhotos) -> None:
+    def __init__(self, data: Photos, network: Network, preprocessing: Preprocessing, held: HeldPhotos) -> None:
         """Cut from photos `held` on the network's device."""
         super().__init__(data, network, preprocessing)
         self.first, self.sizes, self.pixels = held.first, held.sizes, held.pixels
@@ -196,7 +195,7 @@ class FeatureInputs:
     frozen trunk near the crop's border, and are small against its field of view.
     """
 
-    def __init__(self, network: Network, cache: FeatureCache) -> None:
+    def __init__(self, network: Network, cache: CachedMaps) -> None:
         """Read feature maps from `cache`."""
         self.network, self.cache = network, cache
 
@@ -292,6 +291,22 @@ class TagAnnotation:
     def of_image(self, image_id: str, size: tuple[int, int]) -> Told:
         """The labels that a photo shows."""
         return Told(present=self.labels.tags[image_id])
+
+
+class QualifiedAnnotation:
+    """The annotation of another data set, asked by qualified ids."""
+
+    def __init__(self, annotation: Annotation, prefix: str) -> None:
+        """Take `prefix` off the ids."""
+        self.annotation, self.prefix = annotation, prefix
+
+    def of_crop(self, image_id: str, crop: Crop) -> Told:
+        """What is said of a crop."""
+        return self.annotation.of_crop(image_id.removeprefix(self.prefix), crop)
+
+    def of_image(self, image_id: str, size: tuple[int, int]) -> Told:
+        """What is said of a whole image of height and width `size`."""
+        return self.annotation.of_image(image_id.removeprefix(self.prefix), size)
 
 
 def inside_cells(window: CropWindow, size: tuple[int, int], network: Network) -> np.ndarray:

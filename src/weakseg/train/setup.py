@@ -1,6 +1,6 @@
 """All that a run needs before its first iteration: network, mini-batches, optimiser, hash of what decides it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,18 @@ from torch import nn
 
 from weakseg import decides
 from weakseg.config import Compute, Experiment, Network, Preprocessing, Solver, Stream, Study, load_sheet
-from weakseg.data.contents import Contents, check_unchanged, read_contents
-from weakseg.data.crop_labels import CropGeometry, CropLabels
-from weakseg.data.dataset import DataSet, open_data
+from weakseg.data.contents import check_unchanged
 from weakseg.data.features import FeatureCache
 from weakseg.data.initial_weights import find_weights
 from weakseg.data.label_maps import map_reader, maps_digest
-from weakseg.data.splits import images_of_streams
-from weakseg.data.tag_files import read_tags
+from weakseg.data.splits import images_of_experiment
 from weakseg.devices import choose_device, set_precision
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file, sha256_json
+from weakseg.joint_labels import LabelView
 from weakseg.labels import LabelSet
 from weakseg.methods import Method
-from weakseg.model import Segmenter, build_model, load_initial_weights
+from weakseg.model import Segmenter, build_model, load_initial_weights, load_model
 from weakseg.model.fresh_layers import CROPS, FreshStart, fresh_layers, scale_fresh_layers
 from weakseg.model.vgg16 import Vgg16Trunk
 from weakseg.paths import RunPaths, StudyPaths
@@ -40,9 +38,11 @@ from weakseg.train.samples import (
     Inputs,
     MapAnnotation,
     PhotoInputs,
+    QualifiedAnnotation,
     TagAnnotation,
 )
 from weakseg.train.solver import CaffeSGD, parameter_groups
+from weakseg.train.sources import JoinedCache, JoinedPhotos, Source, Sources
 from weakseg.train.streams import ImageStream, repeat_factors
 
 
@@ -52,6 +52,8 @@ class Teaching:
 
     Attributes:
         stream: as the experiment says.
+        source: the data set that it draws from.
+        view: that data set's labels in the scores of the network; None: they are these.
         ids: its images.
         method: how they teach.
         constants: of the method.
@@ -60,6 +62,8 @@ class Teaching:
     """
 
     stream: Stream
+    source: Source
+    view: LabelView | None
     ids: list[str]
     method: Method
     constants: Strict
@@ -78,7 +82,8 @@ class Setup:
 
     Attributes:
         run: its files.
-        labels: what its labels mean.
+        sources: the data sets that it reads.
+        labels: what the labels mean in which it is scored.
         solver: iterations, rates and the rest.
         preprocessing: how pixels enter the trunk.
         decided_by: all that decides the result, and its hash under `hash`.
@@ -98,6 +103,7 @@ class Setup:
     """
 
     run: RunPaths
+    sources: Sources
     labels: LabelSet
     solver: Solver
     preprocessing: Preprocessing
@@ -143,20 +149,14 @@ def prepare_run(
     device = choose_device()
     set_precision(study.compute.precision)
     network, solver = study.network, study.solver_of(experiment)
-    data, paper = open_data(paths.manifest), load_sheet(config_dir).lists
-    contents = read_contents(paths.contents)
+    paper = load_sheet(config_dir).lists
+    sources = Sources.open(study, experiment, paths)
     torch.manual_seed(seed)
-    chosen = images_of_streams(
-        experiment,
-        data.ids("pixel_labelled"),
-        data.ids("training"),
-        counts=study.counts,
-        paper=paper,
-    )
-    everything = [image_id for ids in chosen for image_id in ids]
-    strong = [i for stream, ids in zip(experiment.streams, chosen, strict=True) if stream.is_strong for i in ids]
-    check_unchanged(data, contents, everything, ["photo"])
-    check_unchanged(data, contents, strong, ["mask"])
+    chosen = images_of_experiment(study, experiment, paper, sources.lists())
+    of_streams = [sources.by_name[stream.dataset] for stream in experiment.streams]
+    for stream, source, ids in zip(experiment.streams, of_streams, chosen, strict=True):
+        kinds = ["photo", "mask"] if stream.is_strong else ["photo"]
+        check_unchanged(source.data, source.contents, ids, kinds)
 
     weights = None if network.weights is None else find_weights(network.weights, paths.root, data_root)
     weights_sha256 = None if weights is None else sha256_file(weights)
@@ -164,47 +164,54 @@ def prepare_run(
     projection_sha256 = None if network.principal_axes is None else sha256_file(paths.projection)
     inputs: Inputs
     if network.freeze_trunk:
-        cache = FeatureCache(paths.features("training"), memory_share=0.4 / processes.count)
-        photos = contents.digest(data.ids("training"), "photo")
-        cache.check(network, weights_sha256, photos, projection_sha256)
-        inputs = FeatureInputs(network, cache)
+        facts = (weights_sha256, projection_sha256)
+        inputs = FeatureInputs(network, _feature_maps(network, experiment, sources, facts, processes))
     elif hold_photos and study.compute.photos != "files":
         where = device if study.compute.photos == "device" else torch.device("cpu")
-        held = HeldPhotos(data, everything, network.image_scale, where, threads=threads, processes=processes.count)
+        photos = JoinedPhotos(sources)
+        everything = [s.qualified(i) for s, ids in zip(of_streams, chosen, strict=True) for i in ids]
+        held = HeldPhotos(photos, everything, network.image_scale, where, threads=threads, processes=processes.count)
         kept = DevicePhotoInputs if study.compute.photos == "device" else HostPhotoInputs
-        inputs = kept(data, network, preprocessing, held)
+        inputs = kept(photos, network, preprocessing, held)
     else:
-        inputs = PhotoInputs(data, network, preprocessing)
+        inputs = PhotoInputs(JoinedPhotos(sources), network, preprocessing)
 
-    tags = _Tags(study, paths, data)
     weights_of_loss = _weights_of_loss(experiment.streams)
     teachings = [
         Teaching(
             stream,
+            source,
+            sources.joint.views[source.name],
             ids,
             stream.how,
             study.constants_of(experiment, stream.method),
             weight,
-            _annotation(stream, ids, data, study, paths, tags),
+            _annotation(stream, ids, source, study),
         )
-        for stream, ids, weight in zip(experiment.streams, chosen, weights_of_loss, strict=True)
+        for stream, source, ids, weight in zip(experiment.streams, of_streams, chosen, weights_of_loss, strict=True)
     ]
     decided_by = {
         **decides.training(study, experiment, paper),
         "seed": seed,
-        "labels": data.labels.to_json(),
+        "labels": sources.own.data.labels.to_json(),
         "weights_sha256": weights_sha256,
-        "data": _data_digests(teachings, contents, paths, tags, study.sampling.repeat_factor_threshold > 0),
+        "data": _data_digests(teachings, study.sampling.repeat_factor_threshold > 0),
     }
+    if experiment.datasets:
+        decided_by["joint_labels"] = sources.joint.labels.to_json()
     if projection_sha256 is not None:
         decided_by["projection_sha256"] = projection_sha256
-    decided_by["hash"] = sha256_json(decided_by)
 
-    model = build_model(network, fov=experiment.fov, num_labels=len(data.labels))
+    model = build_model(network, fov=experiment.fov, num_labels=len(sources.joint.labels))
+    model.view = sources.joint.views[None]
     loaded: frozenset[str] = frozenset()
     if weights is not None and network.weights is not None:
         loaded = load_initial_weights(model, weights, network.weights.sha256).from_file
     model.load_axes(paths.projection)
+    if experiment.init_from is not None:
+        start_of, known = load_start(model, paths.run(experiment.init_from, seed).model, experiment, sources)
+        decided_by["init_from_hash"], loaded = start_of, loaded | known
+    decided_by["hash"] = sha256_json(decided_by)
     threshold = study.sampling.repeat_factor_threshold
     images_of = images_of_batch(experiment, solver.batch)
     if min(images_of) < processes.count:
@@ -213,7 +220,7 @@ def prepare_run(
             "stream has in a mini-batch; start fewer"
         )
     draws = [
-        Draw(_image_stream(name, teaching, seed, threshold, tags), images, teaching.annotation)
+        Draw(_image_stream(name, teaching, seed, threshold), images, teaching.annotation)
         for name, teaching, images in zip(stream_names(experiment.streams), teachings, images_of, strict=True)
     ]
     start = _start(model, network, loaded, Batches(inputs, draws, network, seed), device)
@@ -229,7 +236,8 @@ def prepare_run(
         torch.manual_seed(seed_of(seed, processes.rank, 0))
     return Setup(
         run=paths.run(experiment.id, seed),
-        labels=data.labels,
+        sources=sources,
+        labels=sources.own.data.labels,
         solver=solver,
         preprocessing=preprocessing,
         decided_by=decided_by,
@@ -268,50 +276,72 @@ def _start(
     return FreshStart(fresh, factors, breaks_protocol=broken)
 
 
-class _Tags:
-    """Image-level labels, read only if something asks for them."""
+def load_start(model: Segmenter, path: Path, experiment: Experiment, sources: Sources) -> tuple[str, frozenset[str]]:
+    """Take the parameters of another run's trained network; those of the classifiers only where they are to be kept.
 
-    def __init__(self, study: Study, paths: StudyPaths, data: DataSet) -> None:
-        self.study, self.paths, self.labels = study, paths, data.labels
-        self._tags: Mapping[str, np.ndarray] | None = None
-        self._crops: CropLabels | None = None
+    Args:
+        model: changed in place.
+        path: of the trained network.
+        experiment: whose start it is.
+        sources: the data sets of that experiment.
 
-    @property
-    def photos(self) -> Mapping[str, np.ndarray]:
-        """(L+1,) bool by image."""
-        if self._tags is None:
-            self._tags = read_tags(self.paths.image_labels, self.labels)
-        return self._tags
+    Returns:
+        The configuration hash of the run, and the names of the parameters that were taken.
 
-    @property
-    def crops(self) -> CropLabels:
-        """The same for crops."""
-        if self._crops is None:
-            self._crops = CropLabels(self.photos, self.paths.crop_labels, CropGeometry.of(self.study.network))
-        return self._crops
-
-    def of(self, ids: Sequence[str]) -> np.ndarray:
-        """(n, L+1) bool of some images."""
-        self.check(ids)
-        return np.stack([self.photos[i] for i in ids])
-
-    def check(self, ids: Sequence[str]) -> None:
-        """Raise WeaksegError unless every image has image-level labels."""
-        if missing := [i for i in ids if i not in self.photos]:
-            raise WeaksegError(
-                f"{self.paths.image_labels}: {len(missing)} of {len(ids)} images are missing, {missing[0]} the first; "
-                "add them, or run `weakseg annotate` again"
-            )
+    Raises:
+        WeaksegError: no such network, or one whose layers or labels are others.
+    """
+    start, facts = load_model(path)
+    own = start.state_dict()
+    if experiment.fresh_classifier:
+        own = {name: value for name, value in own.items() if not name.startswith(("head.fc8.", "head.skip."))}
+    elif facts["joint_labels"] != sources.joint.labels:
+        raise WeaksegError(
+            f"{path}: its labels are others than those of experiment {experiment.id}; say `fresh_classifier: true` to "
+            "leave its classifier out"
+        )
+    shapes = model.state_dict()
+    if wrong := [n for n, value in own.items() if n not in shapes or shapes[n].shape != value.shape]:
+        raise WeaksegError(
+            f"{path}: {wrong[0]} does not fit the network of experiment {experiment.id}, which starts from it; both "
+            "need one field of view"
+        )
+    model.load_state_dict(own, strict=False)
+    return str(facts["config_hash"]), frozenset(name for name, _ in model.named_parameters() if name in own)
 
 
-def _annotation(
-    stream: Stream, ids: list[str], data: DataSet, study: Study, paths: StudyPaths, tags: _Tags
-) -> Annotation:
+def _feature_maps(
+    network: Network,
+    experiment: Experiment,
+    sources: Sources,
+    facts: tuple[str | None, str | None],
+    processes: Processes,
+) -> FeatureCache | JoinedCache:
+    """The cached maps of all images that a run may draw: of the training lists and, in stage `test`, of val."""
+    weights_sha256, projection_sha256 = facts
+    roles = [(source, "training") for source in sources.by_name.values()]
+    roles += [(sources.own, "evaluation")] if experiment.stage == "test" else []
+    caches = []
+    for source, role in roles:
+        cache = FeatureCache(source.paths.features(role), memory_share=0.4 / processes.count / len(roles))
+        photos = source.contents.digest(source.data.ids(role), "photo")
+        cache.check(network, weights_sha256, photos, projection_sha256)
+        caches.append((source, cache))
+    return caches[0][1] if len(caches) == 1 else JoinedCache(caches)
+
+
+def _annotation(stream: Stream, ids: list[str], source: Source, study: Study) -> Annotation:
     """What is known of a stream's images. Labels of a frozen trunk's few cells are kept in memory."""
+    told = _annotation_of_own_ids(stream, ids, source, study)
+    return told if source.name is None else QualifiedAnnotation(told, f"{source.name}:")
+
+
+def _annotation_of_own_ids(stream: Stream, ids: list[str], source: Source, study: Study) -> Annotation:
+    data, paths = source.data, source.paths
     keep = study.network.freeze_trunk
     if stream.annotation == "image":
-        tags.check(ids)
-        return TagAnnotation(tags.crops)
+        source.tags.check(ids)
+        return TagAnnotation(source.tags.crops)
     if stream.annotation == "box":
         folder = paths.box_maps(str(stream.how.label_maps))
         return MapAnnotation(map_reader(folder, ids, data.labels), study.network, keep=keep)
@@ -322,26 +352,24 @@ def _annotation(
     return MapAnnotation(data.pixel_labels, study.network, keep=keep)
 
 
-def _data_digests(
-    teachings: Sequence[Teaching], contents: Contents, paths: StudyPaths, tags: _Tags, tags_draw: bool
-) -> list[dict[str, Any]]:
+def _data_digests(teachings: Sequence[Teaching], tags_draw: bool) -> list[dict[str, Any]]:
     """Hashes of all that a run reads of its images: photos, their annotation, and what draws them."""
     digests = []
     for teaching in teachings:
-        ids = teaching.ids
+        ids, source = teaching.ids, teaching.source
         if teaching.is_strong:
-            annotation = contents.digest(ids, "mask")
+            annotation = source.contents.digest(ids, "mask")
         elif teaching.stream.annotation == "image":
-            annotation = tags.crops.digest(ids)
+            annotation = source.tags.crops.digest(ids)
         else:
-            annotation = maps_digest(paths.box_maps(str(teaching.method.label_maps)), ids)
+            annotation = maps_digest(source.paths.box_maps(str(teaching.method.label_maps)), ids)
         digests.append(
             {
                 "images": len(ids),
                 "list": sha256_json(ids),
-                "photos": contents.digest(ids, "photo"),
+                "photos": source.contents.digest(ids, "photo"),
                 "annotation": annotation,
-                "drawn_by": sha256_json(tags.of(ids).astype(int).tolist()) if tags_draw else None,
+                "drawn_by": sha256_json(source.tags.of(ids).astype(int).tolist()) if tags_draw else None,
             }
         )
     return digests
@@ -381,6 +409,7 @@ def _weights_of_loss(streams: Sequence[Stream]) -> list[float]:
     return [stream.weight if stream.weight is not None else 1 / len(streams) for stream in streams]
 
 
-def _image_stream(name: str, teaching: Teaching, seed: int, threshold: float, tags: _Tags) -> ImageStream:
-    factors = repeat_factors(tags.of(teaching.ids), threshold) if threshold else None
-    return ImageStream(teaching.ids, seed=seed, name=name, factors=factors)
+def _image_stream(name: str, teaching: Teaching, seed: int, threshold: float) -> ImageStream:
+    source = teaching.source
+    factors = repeat_factors(source.tags.of(teaching.ids), threshold) if threshold else None
+    return ImageStream([source.qualified(i) for i in teaching.ids], seed=seed, name=name, factors=factors)
