@@ -32,7 +32,7 @@ SCENE_BYTES = {
     ("val", 0): "8afd38f91c6cb8ced7d972a63c767faeac77f48786586568a0f4eb0d19c90aab",
     ("val", 35): "292ccf29832c76f85963a4e2aa5d76df81e82102702ea52024061cae7fa6c402",
 }
-"""SHA-256 of image, labels, instances and parts of the demo's scenes, as they were before there were further classes."""
+"""SHA-256 of image, labels, instances and parts of the demo's scenes, as they were before there were more classes."""
 
 SINGLE_BYTES = {
     ("aeroplane", 0): "d3ab69c6adfde3cef031bd631df42c8139fbb238d429937b46ddc932f28b7ae2",
