@@ -2,7 +2,8 @@
 
     python bench/scenes.py [--photos FOLDER] [--images 120]
 
-FOLDER is in the VOC layout (VOCdevkit/VOC2012 or the like). Without it the scenes stand alone.
+Columns: the demo's scenes, the second set with all classes (labels scenes28, seed 1), and the photos of FOLDER in the
+VOC layout (VOCdevkit/VOC2012 or the like), where it is given.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from PIL import Image
 from weakseg.config import Scenes, load_study
 from weakseg.data.images import read_index_png, read_photo
 from weakseg.data.voc_xml import boxes_from_xml
-from weakseg.labels import IGNORE, VOC
+from weakseg.labels import IGNORE, SCENES28, VOC, LabelSet
 from weakseg.scenes.scene import make_scene
 
 SIZE_PX = 160
@@ -28,12 +29,17 @@ Picture = tuple[np.ndarray, np.ndarray, list[tuple[str, tuple[int, int, int, int
 """Image (H, W, 3) and labels (H, W), uint8, void 255; class and box (rows and columns, all included) of objects."""
 
 
-def scenes(number: int) -> Iterator[Picture]:
-    """The first training scenes of the demo."""
+def demo() -> Scenes:
+    """The sizes of the demo's scenes."""
     sizes = load_study("demo").dataset.scenes
     assert isinstance(sizes, Scenes)
+    return sizes
+
+
+def scenes(sizes: Scenes, labels: LabelSet, number: int) -> Iterator[Picture]:
+    """The first training scenes of a set."""
     for index in range(number):
-        scene = make_scene(sizes, "train", index)
+        scene = make_scene(sizes, "train", index, labels)
         yield scene.image, scene.labels, list(scene.objects)
 
 
@@ -75,7 +81,7 @@ def colour_differences(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarra
     return np.concatenate(within), np.concatenate(across)
 
 
-def statistics(pictures: Iterator[Picture]) -> dict[str, float]:
+def statistics(pictures: Iterator[Picture], labels_of: LabelSet = VOC) -> dict[str, float]:
     """Means over pictures, objects or regions, by name."""
     classes, objects, foreground, fills, areas, within, across, rough = ([] for _ in range(8))
     for image, labels, things in pictures:
@@ -88,7 +94,7 @@ def statistics(pictures: Iterator[Picture]) -> dict[str, float]:
             inside_box = labels[top : bottom + 1, left : right + 1]
             known = inside_box != IGNORE
             if known.any():
-                fills.append(100 * np.mean(inside_box[known] == VOC.index(name)))
+                fills.append(100 * np.mean(inside_box[known] == labels_of.index(name)))
         inside, between = colour_differences(image, labels)
         within.append(np.median(inside))
         rough.append(np.percentile(inside, 75))
@@ -112,7 +118,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--images", type=int, default=120)
     options = parser.parse_args()
-    columns = {"scenes": statistics(scenes(options.images))}
+    second = demo().model_copy(update={"seed": 1, "classes": len(SCENES28.classes)})
+    columns = {
+        "scenes": statistics(scenes(demo(), VOC, options.images)),
+        "scenes28": statistics(scenes(second, SCENES28, options.images), SCENES28),
+    }
     if options.photos:
         columns["photos"] = statistics(photos(options.photos, options.images))
     print(f"| {options.images} images, {SIZE_PX} pixels wide | " + " | ".join(columns) + " |")

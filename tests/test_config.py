@@ -32,8 +32,10 @@ from weakseg.config import (
     study_experiments,
     study_tables,
 )
+from weakseg.config.dataset import OtherDataset
 from weakseg.errors import WeaksegError
-from weakseg.labels import COCO, VOC, voc_palette
+from weakseg.joint_labels import shared_classes
+from weakseg.labels import COCO, SCENES28, VOC, voc_palette
 from weakseg.train.setup import images_of_batch
 
 EXPERIMENTS = """
@@ -554,6 +556,26 @@ def test_the_study_voc_follows_the_release() -> None:
 def test_sizes_of_tests_that_cannot_be_used_are_named(fields, said) -> None:
     with pytest.raises(ValueError, match=said):
         Study.model_validate({**a_study(), "network": {"trunk": "tiny", **fields}})
+
+
+def test_only_a_data_set_that_is_not_scored_is_without_images_to_score(config_dir: Path) -> None:
+    scenes = {"seed": 1, "train": 10, "train_aug": 40, "val": 0, "crf_val": 0, "classes": 28}
+    more = {"name": "more scenes", "source": "scenes", "labels": "scenes28", "scenes": scenes}
+    written(config_dir, a_study(other_datasets={"more": more}))
+    other = load_study("mine", config_dir).of_dataset("more").dataset
+    assert other.label_set() is SCENES28 and other.scenes is not None
+    assert (other.scenes.val, other.scenes.crf_val) == (0, 0)
+    assert shared_classes(VOC, SCENES28) == {name: name for name in VOC.classes}
+    for missing in ({"val": 5}, {"crf_val": 5}, {}):
+        own = {**more, "scenes": {**scenes, **missing}}
+        path = written(config_dir, a_study(dataset=own))
+        with pytest.raises(
+            WeaksegError, match=r"scenes\.val and crf_val must be 1 at least.*only one of other_datas"
+        ) as e:
+            load_study("mine", config_dir)
+        assert str(path) in str(e.value)
+    with pytest.raises(ValueError, match="more than the 28 of the labels"):
+        OtherDataset.model_validate({**more, "scenes": {**scenes, "classes": 29}})
 
 
 def test_the_start_of_fresh_layers_goes_by_the_trunk() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg.errors import WeaksegError
-from weakseg.labels import COCO, KNOWN, VOC, LabelSet
+from weakseg.labels import COCO, KNOWN, SCENES28, VOC, VOC_AS_IN_COCO, LabelSet
 
 OWN = LabelSet.of_classes("garden", ["Cat", " lawn mower ", "dog"], {"lawn mower": "#0aFf03"})
 
@@ -38,7 +38,13 @@ def test_cocos_labels_are_its_raw_ids():
     assert len(COCO) == 91 and sum(not name.startswith("unused") for name in COCO.classes) == 80
     for name, number in zip(VOC.classes, VOC_IN_COCO, strict=True):
         assert COCO.names[number] == OTHER_NAMES.get(name, name)
-    assert KNOWN == {"voc": VOC, "coco": COCO}
+    assert KNOWN == {"voc": VOC, "coco": COCO, "scenes28": SCENES28}
+
+
+def test_the_labels_of_all_scenes_are_vocs_and_eight_of_cocos_in_cocos_order():
+    ids = [COCO.index(VOC_AS_IN_COCO.get(name, name)) for name in SCENES28.classes]
+    assert ids == sorted(ids) and len(set(ids)) == 28
+    assert set(VOC.classes) < set(SCENES28.classes)
 
 
 def test_ones_own_labels():

@@ -183,7 +183,17 @@ COCO = LabelSet(
 )
 """MS-COCO's raw category ids 0..90 as labels, as in the released code: 80 classes, the gaps of the ids unused."""
 
-KNOWN = {labels.name: labels for labels in (VOC, COCO)}
+SCENES28 = LabelSet(
+    "scenes28",
+    (
+        "background", "person", "bicycle", "car", "motorbike", "aeroplane", "bus", "train", "boat", "traffic light",
+        "fire hydrant", "bird", "cat", "dog", "horse", "sheep", "cow", "giraffe", "umbrella", "kite", "bottle", "pizza",
+        "chair", "sofa", "pottedplant", "diningtable", "tvmonitor", "clock", "teddy bear",
+    ),
+)  # fmt: skip
+"""All that the generator of scenes draws: VOC's classes by VOC's names and eight more, in MS-COCO's order."""
+
+KNOWN = {labels.name: labels for labels in (VOC, COCO, SCENES28)}
 """Label sets that a study can name."""
 
 VOC_AS_IN_COCO = {

@@ -1,6 +1,6 @@
 """What a study says of its data set: where the images come from, its labels and its lists."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,8 +25,10 @@ class Scenes(Strict):
     width_px: int = Field(160, ge=32, description="Width of a scene in pixels.")
     train: int = Field(60, ge=1, description="Images of `train` (pixel labels with a void border).")
     train_aug: int = Field(240, ge=2, description="Images of `train_aug`, those of `train` included.")
-    val: int = Field(60, ge=1, description="Images of `val`.")
-    crf_val: int = Field(10, ge=1, description="Held-out images of `val` on which the CRF is tuned.")
+    val: int = Field(60, ge=0, description="Images of `val`; 0: none, in a data set that is only trained on.")
+    crf_val: int = Field(
+        10, ge=0, description="Held-out images of `val` on which the CRF is tuned; 0 where `val` may be."
+    )
     test: int = Field(0, ge=0, description="Images of `test`, on which runs of the second stage are scored; 0: none.")
     classes: int = Field(20, ge=2, description="Foreground classes that occur (labels 1..classes).")
     pretrain_per_class: int = Field(60, ge=0, description="Single-object images a class for pre-training; 0: none.")
@@ -72,6 +74,9 @@ def _named(value: object) -> object:
 class Dataset(Strict):
     """Where the images come from; whatever the source, they are read in the VOC layout."""
 
+    scored: ClassVar[bool] = True
+    """Whether images of it are scored, so that there must be some."""
+
     name: str = Field(description="Name of the data set, printed in the report.")
     source: Literal["scenes", "path", "download"] = Field(
         description="scenes: generated; path: a VOC-layout folder of the user; download: by config/datasets.yaml."
@@ -83,9 +88,13 @@ class Dataset(Strict):
     )
     scenes: Scenes | None = Field(None, description="Sizes of the generated scenes (source: scenes).")
     labels: (
-        Literal["voc", "coco"]
+        Literal["voc", "coco", "scenes28"]
         | Annotated[tuple[Annotated[OwnClass, BeforeValidator(_named)], ...], Field(min_length=1)]
-    ) = Field("voc", description="The labels: `voc`, `coco`, or the names of one's own foreground classes in order.")
+    ) = Field(
+        "voc",
+        description="The labels: `voc`, `coco`, `scenes28` (all that the generator draws), or the names "
+        "of one's own foreground classes in order.",
+    )
     lists: Lists = Field(default_factory=lambda: Lists(), description="Which list is for what.")
     image_labels: str | None = Field(
         None,
@@ -101,6 +110,11 @@ class Dataset(Strict):
             raise ValueError("dataset.scenes is needed where dataset.source is 'scenes'")
         if self.scenes is not None and (self.scenes.test > 0) != self.has_test:
             raise ValueError("dataset.scenes.test says how many images dataset.lists.test has; give both or neither")
+        if self.scored and self.scenes is not None and not (self.scenes.val and self.scenes.crf_val):
+            raise ValueError(
+                "dataset.scenes.val and crf_val must be 1 at least: a study scores images of its own data set and "
+                "tunes the CRF on some of them; only one of other_datasets can be without"
+            )
         classes = len(self.label_set().classes)
         if self.scenes is not None and self.scenes.classes > classes:
             raise ValueError(f"dataset.scenes.classes is more than the {classes} of the labels")
@@ -121,6 +135,8 @@ class Dataset(Strict):
 
 class OtherDataset(Dataset):
     """A further data set of a study, with labels of its own; its images teach, and are not scored."""
+
+    scored: ClassVar[bool] = False
 
     shared: dict[str, str] | None = Field(
         None,

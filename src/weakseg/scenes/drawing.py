@@ -127,6 +127,12 @@ _TEXTURES: dict[str, Callable[[Any, Any, np.random.Generator], np.ndarray]] = {
     "tabby": lambda u, v, rng: _sharp(np.sin(15 * v + 2.2 * np.sin(4 * u + rng.uniform(0, 6.3)))),
     "spokes": lambda u, v, rng: np.cos(9 * np.arctan2(v, u + 1e-6) + rng.uniform(0, 6.3)),
     "leaf": lambda u, v, rng: np.sin(13 * (np.abs(u) + v) + rng.uniform(0, 6.3)) + 0.4 * _noise(u, rng, 8),
+    "net": lambda u, v, rng: (
+        1
+        - 5
+        * np.minimum(np.abs(np.sin(9 * u + np.sin(6 * v) + rng.uniform(0, 6.3))), np.abs(np.sin(8 * v + np.sin(7 * u))))
+    ),
+    "spots": lambda u, v, rng: np.tanh(6 * (_noise(u, rng, 11) + 0.35)),
     "scan": lambda u, v, rng: 0.8 * np.sin(24 * v) + 0.9 * _noise(u, rng, 5),
 }
 

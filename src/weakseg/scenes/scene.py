@@ -14,20 +14,29 @@ from weakseg.errors import WeaksegError
 from weakseg.labels import VOC, LabelSet
 from weakseg.scenes.backgrounds import PLACES, paint_background, paint_clutter
 from weakseg.scenes.drawing import hsv, smooth_noise
-from weakseg.scenes.objects import OBJECTS, Sprite, draw_object
+from weakseg.scenes.sprites import OBJECTS, Sprite, draw_object
 
-_LIST_CODE = {"train": 1, "val": 2, "pretrain": 3}
+_LIST_CODE = {"train": 1, "val": 2, "pretrain": 3, "test": 4}
 
 _HOMES: dict[str, tuple[str, ...]] = {
-    "meadow": ("cow", "horse", "sheep", "dog", "bird", "person", "bicycle", "train", "car"),
-    "water": ("boat", "bird", "person"),
-    "street": ("bus", "car", "motorbike", "bicycle", "person", "train", "dog", "cat", "bird", "pottedplant"),
-    "room": ("sofa", "chair", "diningtable", "tvmonitor", "bottle", "pottedplant", "cat", "dog", "person"),
-    "field": ("aeroplane", "car", "person", "horse", "motorbike", "boat", "bird"),
+    "meadow": (
+        *("cow", "horse", "sheep", "dog", "bird", "person", "bicycle", "train", "car"),
+        *("giraffe", "kite", "pizza", "teddy bear"),
+    ),
+    "water": ("boat", "bird", "person", "kite"),
+    "street": (
+        *("bus", "car", "motorbike", "bicycle", "person", "train", "dog", "cat", "bird", "pottedplant"),
+        *("traffic light", "fire hydrant", "umbrella", "clock"),
+    ),
+    "room": (
+        *("sofa", "chair", "diningtable", "tvmonitor", "bottle", "pottedplant", "cat", "dog", "person"),
+        *("clock", "pizza", "teddy bear", "umbrella"),
+    ),
+    "field": ("aeroplane", "car", "person", "horse", "motorbike", "boat", "bird", "giraffe", "kite", "umbrella"),
 }
-"""Which classes are met together, by place."""
+"""Which classes are met together, by place; those that a data set does not draw stay away."""
 
-_HERDS = ("sheep", "cow", "bottle", "chair", "bird", "car", "boat", "person")
+_HERDS = ("sheep", "cow", "bottle", "chair", "bird", "car", "boat", "person", "kite", "giraffe", "umbrella")
 """Classes that often come several at a time."""
 
 
@@ -93,7 +102,7 @@ def _place_objects(
     crowd = {1: 1.6, 2: 1.35, 3: 1.15}.get(len(cast), 1.0)  # VOC's photos of one thing show it large
     for name in cast:
         look = OBJECTS[name]
-        flies = name == "aeroplane" or (name == "bird" and rng.random() < 0.5)
+        flies = name in ("aeroplane", "kite") or (name == "bird" and rng.random() < 0.5)
         nearness = rng.random()
         share = look.height[0] + (look.height[1] - look.height[0]) * nearness
         body = min(crowd * share * height, 0.85 * height, 0.7 * width / look.aspect)
@@ -185,13 +194,13 @@ def _main_class(split: str, index: int, seed: int, known: tuple[str, ...]) -> st
 
 
 def make_scene(scenes: Scenes, split: str, index: int, labels: LabelSet = VOC) -> Scene:
-    """Scene number `index` of `train` (train_aug's first images are train) or `val`.
+    """Scene number `index` of `train` (train_aug's first images are train), `val` or `test`.
 
     Raises:
         WeaksegError: another split, or a negative index.
     """
-    if split not in ("train", "val") or index < 0:
-        raise WeaksegError(f"scene {split!r} {index}: the split is train or val and the index is not negative")
+    if split not in ("train", "val", "test") or index < 0:
+        raise WeaksegError(f"scene {split!r} {index}: the split is train, val or test and the index is not negative")
     height, width = scenes.height_px, scenes.width_px
     rng = np.random.default_rng([scenes.seed, _LIST_CODE[split], 1, index])
     known = drawn_classes(scenes, labels)

@@ -60,8 +60,9 @@ def _write_scene(item: tuple[str, str, int, bool], root: Path, scenes: Scenes, l
 def write_scenes(folder: str | Path, scenes: Scenes, labels: LabelSet = VOC, *, processes: int = 1) -> Path:
     """Write the data set to `folder`/voc (VOC layout) and the single objects to `folder`/pretrain/{class}/*.png.
 
-    Beyond VOC's folders there is SegmentationPart: the class at pixels of a tell-tale part. Masks of `train` and `val`
-    have a void border, those of the other images have none, as in VOC and SBD. Both folders appear when complete; ones
+    Beyond VOC's folders there is SegmentationPart: the class at pixels of a tell-tale part. Masks of `train`, `val`
+    and `test` have a void border, those of the other images have none, as in VOC and SBD. A list without images is not
+    written. Both folders appear when complete; ones
     of the same sizes and seed are kept, ones of others replaced. The images do not depend on the number of processes.
 
     Returns:
@@ -111,16 +112,19 @@ def _replace(target: Path, recipe: dict[str, object], write: Callable[[Path], No
 def _write_voc(root: Path, scenes: Scenes, labels: LabelSet, processes: int) -> None:
     for name in ("JPEGImages", "SegmentationClassAug", "SegmentationObject", "SegmentationPart", "Annotations"):
         (root / name).mkdir()
-    train_aug = [f"train_{index:06d}" for index in range(scenes.train_aug)]
-    val = [f"val_{index:06d}" for index in range(scenes.val)]
+    train_aug, val, test = (
+        [f"{split}_{index:06d}" for index in range(count)]
+        for split, count in (("train", scenes.train_aug), ("val", scenes.val), ("test", scenes.test))
+    )
     items = [(image_id, "train", index, index < scenes.train) for index, image_id in enumerate(train_aug)]
-    items += [(image_id, "val", index, True) for index, image_id in enumerate(val)]
+    items += [(i, split, index, True) for split, ids in (("val", val), ("test", test)) for index, i in enumerate(ids)]
     write = partial(_write_scene, root=root, scenes=scenes, labels=labels)
     for _ in parallel_map(write, items, processes=processes, description="scenes"):
         pass
     lists = {"train": train_aug[: scenes.train], "train_aug": train_aug, "val": val, "crf_val": val[: scenes.crf_val]}
-    for name, ids in lists.items():
-        atomic_write_text(root / "ImageSets" / "Segmentation" / f"{name}.txt", "\n".join(ids) + "\n")
+    for name, ids in {**lists, "test": test}.items():
+        if ids:
+            atomic_write_text(root / "ImageSets" / "Segmentation" / f"{name}.txt", "\n".join(ids) + "\n")
 
 
 def _write_singles(root: Path, scenes: Scenes, labels: LabelSet) -> None:
