@@ -6,7 +6,7 @@ Defaults are written once, in these models. The JSON schemas under `workflow/sch
 
 from weakseg.config.compute import Compute, Precision
 from weakseg.config.crf import Boxes, CrfDistances, CrfGrid, CrfSearch
-from weakseg.config.dataset import Dataset, Lists, Role, Scenes
+from weakseg.config.dataset import Dataset, Lists, OtherDataset, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
 from weakseg.config.paper import PaperFigure, load_paper
@@ -44,6 +44,7 @@ __all__ = [
     "KnownWeights",
     "Lists",
     "Network",
+    "OtherDataset",
     "PaperFigure",
     "PaperLists",
     "Precision",
