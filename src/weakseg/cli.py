@@ -216,7 +216,7 @@ def scenes(call: Call) -> None:
 def data(call: Call) -> None:
     from weakseg.data.prepare import prepare_data
 
-    prepare_data(call.study, call.paths, call.data_root, call.config_dir)
+    prepare_data(call.study, call.paths, call.data_root, call.config_dir, threads=call.threads)
 
 
 @command("Fetch or take initial weights by name, check and convert them, for all studies; without NAME, list them.")

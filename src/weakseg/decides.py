@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.config import Experiment, PaperLists, Solver, Study, resolve_path
-from weakseg.config.dataset import SCENES_VERSION
+from weakseg.config.dataset import ARCHIVES, SCENES_VERSION
 from weakseg.data.contents import FileFact, changed_names, known_facts, named_files, read_facts
 from weakseg.data.crop_labels import CropGeometry
 from weakseg.data.dataset import read_manifest
@@ -29,6 +29,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "solver": {"batch_for_fov": {}},
     "crf": {"finer": []},
     "compute": {"precision": "fp32", "crf": "cores"},
+    "dataset": {"annotations": None},
 }
 """Fields that came after results had been made, by section, each with the value at which a run is what it was before.
 
@@ -64,14 +65,15 @@ def data(
         archives: rows of `datasets.yaml`, of which checksums and lengths decide and addresses do not.
     """
     dataset = study.dataset
-    downloaded = archives if dataset.source == "download" else None
+    wanted = ARCHIVES[dataset.fetched] if dataset.fetched else ()
+    downloaded = {name: row for name, row in (archives or {}).items() if name in wanted}
     return [
         _dataset_fields(study),
         dataset.label_set().to_json(),
         [paper.evaluation, paper.held_out],
         scenes(study),
-        {name: [row.get("checksum"), row.get("expected")] for name, row in (downloaded or {}).items()},
-        _folder_state(study, paths, data_root) if dataset.source == "path" else None,
+        {name: [row.get("checksum"), row.get("expected")] for name, row in downloaded.items()},
+        _state(study, paths, data_root),
     ]
 
 
@@ -79,7 +81,35 @@ def _dataset_fields(study: Study) -> dict[str, Any]:
     """What the study says of its data set; what came later and says nothing is left out."""
     fields = study.dataset.model_dump(mode="json", exclude={"shared", "images_for"})
     lists = {role: name for role, name in fields["lists"].items() if name is not None}
+    fields = _without_additions("dataset", fields)
     return {**fields, "lists": lists, "scenes": study.dataset.scenes and study.dataset.scenes.recipe()}
+
+
+def _state(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Any:
+    """The state of a user's folder, whatever its layout; None where there is none."""
+    if study.dataset.source == "path":
+        return _folder_state(study, paths, data_root)
+    return _coco_state(study, paths, data_root) if study.dataset.source == "coco" else None
+
+
+def _coco_state(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Any:
+    """The state of a user's folder of MS-COCO, as `_folder_state`; of its conversion nothing is asked."""
+    from weakseg.data.coco import folder_state, read_recipe  # of all sources this one alone needs pycocotools
+
+    dataset, converted = study.dataset, paths.converted_coco
+    try:
+        root = str(resolve_path(str(dataset.path), data_root=data_root, results=paths.root).absolute())
+    except WeaksegError:
+        recipe = read_recipe(converted)
+        if recipe is None:
+            return None
+        root = recipe.folder
+    noted = known_facts(paths.contents)
+    photos = {name.removeprefix("photo/"): fact for name, fact in noted.items() if name.startswith("photo/")}
+    try:
+        return [root, sha256_json(folder_state(root, converted, dataset.annotations, photos))]
+    except WeaksegError:
+        return None
 
 
 def _folder_state(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Any:
@@ -91,9 +121,9 @@ def _folder_state(study: Study, paths: StudyPaths, data_root: str | Path | None)
     folder = _folder(study, paths, data_root)
     if folder is None:
         return None
-    lists = study.dataset.lists
-    ids = {i for name in lists.names() for i in folder.read_list(name) or ()}
-    files = named_files(folder, sorted(ids), lists.names())
+    lists = study.dataset.list_names()
+    ids = {i for name in lists for i in folder.read_list(name) or ()}
+    files = named_files(folder, sorted(ids), lists)
     noted = known_facts(paths.contents)
     same = noted.keys() == files.keys() and not changed_names(read_facts(files, noted), noted)
     facts: Mapping[str, FileFact] = noted if same else {}

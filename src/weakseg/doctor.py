@@ -8,18 +8,20 @@ from typing import Literal, NamedTuple
 
 from weakseg import costs
 from weakseg.config import Experiment, Study, load_sheet
+from weakseg.config.dataset import Fetched
 from weakseg.costs import Images
-from weakseg.data.download import download_places, find_archive, layout_of, voc_archives
+from weakseg.data.download import archives_of, download_places, find_archive, layout_of
 from weakseg.data.transfer import answers, cache_folder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
 from weakseg.gpus import installed_gpus, why_no_gpu
 from weakseg.memory import free_memory
-from weakseg.needs import WEIGHTS, Need, image_counts, outside_needs
+from weakseg.needs import WEIGHTS, Need, data_sets, image_counts, outside_needs
 from weakseg.paths import StudyPaths
 
-VOC_LAYOUT_MB = 1800
-"""What the joined VOC layout takes beside its archives, 10^6 bytes (12,031 photos and their masks)."""
+LAYOUT_MB: dict[Fetched, int] = {"voc": 1800, "coco": 21000}
+"""What is made of archives takes beside them, 10^6 bytes: the joined VOC layout (12,031 photos and their masks), and
+MS-COCO unpacked (estimate by its archives)."""
 
 LABEL_MAPS_MB = 0.02
 """What a label map made from boxes takes, as a PNG."""
@@ -126,18 +128,22 @@ def _device(study: Study, runs: Sequence[Experiment], allow_cpu: bool) -> list[F
 def _photos(
     study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path, ask: Ask | None
 ) -> list[Finding]:
-    if study.dataset.source == "scenes":
-        return [Finding("note", "photos", "none, the study draws its images")]
-    if study.dataset.source == "download":
-        return _archives(study, paths, Path(config_dir) / "datasets.yaml", ask)
-    return [_of_need(need) for need in outside_needs(study, paths, data_root) if need.what != WEIGHTS]
+    found, sets = [], data_sets(study)
+    for what, dataset in sets.items():
+        if dataset.source == "scenes":
+            found.append(Finding("note", what, "none, the study draws its images"))
+        elif dataset.fetched:
+            found += _archives(dataset.fetched, what, paths, Path(config_dir) / "datasets.yaml", ask)
+    needs = outside_needs(study, paths, data_root)
+    fetched = {what for what, dataset in sets.items() if dataset.fetched}
+    return [*found, *(_of_need(need) for need in needs if need.what not in {WEIGHTS, *fetched})]
 
 
-def _archives(study: Study, paths: StudyPaths, datasets: Path, ask: Ask | None) -> list[Finding]:
-    archives, cache = voc_archives(datasets), cache_folder()
-    root, complete = layout_of(archives, cache)
+def _archives(kind: Fetched, what: str, paths: StudyPaths, datasets: Path, ask: Ask | None) -> list[Finding]:
+    archives, cache = archives_of(kind, datasets), cache_folder()
+    root, complete = layout_of(archives, cache, kind)
     if complete.is_file():
-        return [Finding("there", "photos", str(root))]
+        return [Finding("there", what, str(root))]
     places = download_places(paths.images, cache)
     found = []
     for name, archive in archives.items():
@@ -194,8 +200,10 @@ def _room(
     folders = {name for row in runs for name in row.label_maps}
     results += round(LABEL_MAPS_MB * images.training * len(folders))
     found = [_disk("results", paths.root, results)]
-    if study.dataset.source == "download":
-        found.append(_disk("cache", cache_folder(), _coming_mb(paths, Path(config_dir) / "datasets.yaml")))
+    kinds = {dataset.fetched: None for dataset in data_sets(study).values() if dataset.fetched}
+    if kinds:
+        coming = sum(_coming_mb(kind, paths, Path(config_dir) / "datasets.yaml") for kind in kinds)
+        found.append(_disk("cache", cache_folder(), coming))
     memory = max((costs.memory_mb(study, row, images, job="train") for row in runs), default=0) / 1e3
     free = free_memory() / 1e9
     text = f"{free:.0f} GB are free; a training asks for {memory:.1f} (estimate, with a margin)"
@@ -203,14 +211,14 @@ def _room(
     return found
 
 
-def _coming_mb(paths: StudyPaths, datasets: Path) -> int:
+def _coming_mb(kind: Fetched, paths: StudyPaths, datasets: Path) -> int:
     """What is still to be fetched and unpacked, 10^6 bytes."""
-    archives, cache = voc_archives(datasets), cache_folder()
-    if layout_of(archives, cache)[1].is_file():
+    archives, cache = archives_of(kind, datasets), cache_folder()
+    if layout_of(archives, cache, kind)[1].is_file():
         return 0
     places = download_places(paths.images, cache)
     coming = [archive.size_mb or 0 for archive in archives.values() if find_archive(archive, places) is None]
-    return VOC_LAYOUT_MB + sum(coming)
+    return LAYOUT_MB[kind] + sum(coming)
 
 
 def _disk(what: str, folder: Path, needed_mb: int) -> Finding:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from weakseg.config import PaperLists, Study, resolve_path
+from weakseg.config import Dataset, OtherDataset, PaperLists, Study, resolve_path
 from weakseg.costs import Images
 from weakseg.data.splits import held_out_ids
 from weakseg.data.voc import VocFolder
@@ -34,7 +34,11 @@ def outside_needs(study: Study, paths: StudyPaths, data_root: str | Path | None 
         paths: its result files, below which its rules make what is not needed from elsewhere.
         data_root: replaces `{data_root}` in configured paths.
     """
-    needs = [_photos(study, paths, data_root), _image_labels(study, data_root), _weights(study, paths, data_root)]
+    needs = [
+        *(_photos(dataset, name, data_root) for name, dataset in data_sets(study).items()),
+        _image_labels(study, data_root),
+        _weights(study, paths, data_root),
+    ]
     return [need for need in needs if need is not None]
 
 
@@ -58,24 +62,41 @@ def require_needs(study: Study, paths: StudyPaths, data_root: str | Path | None 
         )
 
 
-def _photos(study: Study, paths: StudyPaths, data_root: str | Path | None) -> Need | None:
-    dataset = study.dataset
+def data_sets(study: Study) -> dict[str, Dataset]:
+    """The data sets of a study, its own first, by what their photos are called in messages."""
+    return {"photos": study.dataset} | {f"photos of {name}": other for name, other in study.other_datasets.items()}
+
+
+def _photos(dataset: Dataset, what: str, data_root: str | Path | None) -> Need | None:
     if dataset.source == "scenes":
         return None
     if dataset.source == "download":
-        return Need("photos", "config/datasets.yaml", "fetched")
+        return Need(what, "config/datasets.yaml", "fetched")
     configured = str(dataset.path)
     if "{results}" in configured:  # a rule's, of this workflow or of one around it
         return None
     try:
         root = resolve_path(configured, data_root=data_root)
-        folder = VocFolder(root, dataset.label_set())
-        lists = dataset.lists
-        if not folder.list_path(lists.evaluation).is_file():
-            raise WeaksegError(f"{folder.list_path(lists.evaluation)}: no such list")
+        _look_at_coco(root, dataset) if dataset.source == "coco" else _look_at_voc(root, dataset)
     except WeaksegError as error:
-        return Need("photos", configured, "missing", f"{error}. See docs/data.md")
-    return Need("photos", str(root), "there")
+        return Need(what, configured, "missing", f"{error}. See docs/data.md")
+    return Need(what, str(root), "there")
+
+
+def _look_at_voc(root: Path, dataset: Dataset) -> None:
+    folder, lists = VocFolder(root, dataset.label_set()), dataset.lists
+    trained_on = isinstance(dataset, OtherDataset)
+    wanted = (lists.training, lists.pixel_labelled) if trained_on else (lists.evaluation,)
+    if not any(folder.list_path(name).is_file() for name in wanted):
+        raise WeaksegError(f"{folder.list_path(wanted[0])}: no such list")
+
+
+def _look_at_coco(root: Path, dataset: Dataset) -> None:
+    from weakseg.data.coco import PHOTO_FOLDERS, annotation_files
+
+    annotation_files(root, dataset.annotations)
+    if not any((root / name).is_dir() for name in PHOTO_FOLDERS):
+        raise WeaksegError(f"{root}: no folder of photos ({', '.join(PHOTO_FOLDERS)})")
 
 
 def _image_labels(study: Study, data_root: str | Path | None) -> Need | None:

@@ -47,6 +47,11 @@ class StudyPaths:
         return self.root / "images"
 
     @property
+    def converted_coco(self) -> Path:
+        """The VOC layout that is made of MS-COCO."""
+        return self.images / "coco"
+
+    @property
     def image_labels(self) -> Path:
         """Image-level labels of the training images: what the E-step is told, also after an edit by hand."""
         return self.root / "annotations" / "image_labels.csv"

@@ -311,6 +311,16 @@ def archives(wildcards):
     return [Path(CONFIG_DIR, "datasets.yaml")] if study_of(wildcards).dataset.source == "download" else []
 
 
+def data_threads(wildcards):
+    """Cores for the images' preparation: label maps of MS-COCO are painted by several processes."""
+    return 2 if study_of(wildcards).dataset.of_coco else 1
+
+
+def data_memory(wildcards):
+    """MB for the images' preparation: MS-COCO's annotation is a file of 300 MB, many times that once it is read."""
+    return 6000 if study_of(wildcards).dataset.of_coco else 2000
+
+
 def initial_weights(wildcards):
     """The weights that a rule of the study makes, or a user's file without a checksum; one with it is known by that."""
     weights = study_of(wildcards).network.weights

@@ -39,9 +39,9 @@ rule data:
         BENCHMARKS / "data.tsv"
     # Nodes of a cluster often reach no other network.
     localrule: STUDY.dataset.source == "download"
-    threads: 1
+    threads: data_threads
     resources:
-        mem_mb=2000,
+        mem_mb=data_memory,
         runtime=120,
     params:
         attempt=last_attempt(LOGS / "data.log"),

@@ -1,6 +1,6 @@
 """What a study says of its data set: where the images come from, its labels and its lists."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -12,6 +12,15 @@ Role = Literal["pixel_labelled", "training", "evaluation", "held_out", "test"]
 """What a list of images is for: images with pixel labels, of which the strong ones are taken first; all training
 images; images that are scored; those of them on which the CRF is tuned; and, where a study has them, images that a
 second training stage is scored on, which may have no labels here."""
+
+Fetched = Literal["voc", "coco"]
+"""A data set that is fetched: VOC 2012 with SBD, or MS-COCO 2014."""
+
+ARCHIVES: dict[Fetched, tuple[str, ...]] = {
+    "voc": ("voc2012", "sbd"),
+    "coco": ("coco2014_annotations", "coco2014_train", "coco2014_val"),
+}
+"""Rows of `datasets.yaml` of which each is made."""
 
 SCENES_VERSION = 3
 """Raised when the generator no longer gives the same images for the same sizes and seed."""
@@ -78,13 +87,20 @@ class Dataset(Strict):
     """Whether images of it are scored, so that there must be some."""
 
     name: str = Field(description="Name of the data set, printed in the report.")
-    source: Literal["scenes", "path", "download"] = Field(
-        description="scenes: generated; path: a VOC-layout folder of the user; download: by config/datasets.yaml."
+    source: Literal["scenes", "path", "coco", "download"] = Field(
+        description="scenes: generated; path: a VOC-layout folder of the user; coco: the user's folder of MS-COCO; "
+        "download: by config/datasets.yaml, MS-COCO 2014 where `labels` is `coco`, else VOC 2012 and SBD."
     )
     path: str | None = Field(
         None,
-        description="Folder with JPEGImages, ImageSets and what annotation there is (source: path). `{data_root}` "
+        description="Folder with JPEGImages, ImageSets and what annotation there is (source: path), or with MS-COCO's "
+        "annotations and photos (source: coco). `{data_root}` "
         f"stands for `--config data_root=...` or the environment variable {DATA_ROOT_VARIABLE}.",
+    )
+    annotations: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Files of MS-COCO's annotation, relative to `path` (source: coco). null: instances_train and "
+        "instances_val of 2014, else of 2017, else instances.json, all in `annotations`.",
     )
     scenes: Scenes | None = Field(None, description="Sizes of the generated scenes (source: scenes).")
     labels: (
@@ -92,8 +108,8 @@ class Dataset(Strict):
         | Annotated[tuple[Annotated[OwnClass, BeforeValidator(_named)], ...], Field(min_length=1)]
     ) = Field(
         "voc",
-        description="The labels: `voc`, `coco`, `scenes28` (all that the generator draws), or the names "
-        "of one's own foreground classes in order.",
+        description="The labels: `voc`, `coco`, `scenes28` (all that the generator draws), or the names of one's own "
+        "foreground classes in order. With source coco they are `coco`.",
     )
     lists: Lists = Field(default_factory=lambda: Lists(), description="Which list is for what.")
     image_labels: str | None = Field(
@@ -102,10 +118,20 @@ class Dataset(Strict):
         "image_labels.csv of the folder, where there is one.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_of_source(cls, fields: Any) -> Any:
+        of_coco = isinstance(fields, dict) and fields.get("source") == "coco"
+        return {"labels": "coco", **fields} if of_coco else fields
+
     @model_validator(mode="after")
     def _source_has_its_field(self) -> "Dataset":
-        if self.source == "path" and not self.path:
-            raise ValueError("dataset.path is needed where dataset.source is 'path'")
+        if self.source in ("path", "coco") and not self.path:
+            raise ValueError(f"dataset.path is needed where dataset.source is {self.source!r}")
+        if self.source == "coco" and self.labels != "coco":
+            raise ValueError("dataset.labels must be `coco`, or not be there, where dataset.source is 'coco'")
+        if self.annotations is not None and self.source != "coco":
+            raise ValueError("dataset.annotations is for dataset.source 'coco'")
         if self.source == "scenes" and self.scenes is None:
             raise ValueError("dataset.scenes is needed where dataset.source is 'scenes'")
         if self.scenes is not None and (self.scenes.test > 0) != self.has_test:
@@ -119,6 +145,20 @@ class Dataset(Strict):
         if self.scenes is not None and self.scenes.classes > classes:
             raise ValueError(f"dataset.scenes.classes is more than the {classes} of the labels")
         return self
+
+    @property
+    def of_coco(self) -> bool:
+        """Whether the images are MS-COCO's own, the user's or fetched, which are converted into the VOC layout."""
+        return self.source == "coco" or (self.source == "download" and self.labels == "coco")
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """What is fetched; None where the images come from elsewhere."""
+        return None if self.source != "download" else "coco" if self.of_coco else "voc"
+
+    def list_names(self) -> list[str]:
+        """Names of the lists that are read."""
+        return self.lists.names()
 
     @property
     def has_test(self) -> bool:
@@ -147,3 +187,7 @@ class OtherDataset(Dataset):
         default_factory=dict,
         description="Counts of experiments.yaml -> images taken here, where the paper's proportion would be too few.",
     )
+
+    def list_names(self) -> list[str]:
+        """Those of training images; none is scored."""
+        return list(dict.fromkeys([self.lists.training, self.lists.pixel_labelled]))

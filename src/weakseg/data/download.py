@@ -1,10 +1,12 @@
-"""Fetching PASCAL VOC 2012 and the SBD labels, checked, and joining them in the VOC layout."""
+"""Fetching PASCAL VOC 2012 and the SBD labels, joined in the VOC layout, or MS-COCO 2014, as it is; all checked."""
 
 import io
 import re
+import shutil
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from scipy.io import loadmat
 from tqdm import tqdm
 
+from weakseg.config.dataset import ARCHIVES, Fetched
 from weakseg.data.images import write_index_png
 from weakseg.data.transfer import cache_folder, cache_writing, fetch, locked
 from weakseg.errors import WeaksegError
@@ -22,7 +25,7 @@ from weakseg.labels import VOC
 from weakseg.strict import Strict
 
 LAYOUT = 1
-"""Counted up when `join_voc_and_sbd` writes something else from the same archives."""
+"""Counted up when `join_voc_and_sbd` or `unpack_coco` writes something else from the same archives."""
 
 
 class Archive(Strict):
@@ -80,10 +83,42 @@ def download_voc(
         WeaksegError: an archive cannot be fetched or read, the lists have unexpected lengths, another folder is in the
             way, or the cache cannot be written.
     """
-    archives = voc_archives(datasets)
+
+    def join(sources: Mapping[str, Path], part: Path, expected: dict[str, int]) -> None:
+        join_voc_and_sbd(sources["voc2012"], sources["sbd"], part, expected)
+
+    return _download("voc", folder, datasets, cache, join)
+
+
+def download_coco(
+    folder: str | Path, datasets: str | Path = "config/datasets.yaml", cache: str | Path | None = None
+) -> Path:
+    """Fetch MS-COCO 2014 and unpack it as people have it, once for all studies.
+
+    Archives, or the folders `annotations`, `train2014` and `val2014` unpacked from them, are used as in `download_voc`;
+    to folders the result has links.
+
+    Returns:
+        The folder with `annotations`, `train2014` and `val2014`, in the cache.
+
+    Raises:
+        WeaksegError: as in `download_voc`.
+    """
+    return _download("coco", folder, datasets, cache, unpack_coco)
+
+
+def _download(
+    kind: Fetched,
+    folder: str | Path,
+    datasets: str | Path,
+    cache: str | Path | None,
+    make: Callable[[Mapping[str, Path], Path, dict[str, int]], None],
+) -> Path:
+    """The folder that `make` writes of the archives, or folders unpacked from them, in the cache."""
+    archives = archives_of(kind, datasets)
     cache = cache_folder(cache)
     made_of = {name: archive.checksum for name, archive in archives.items()}
-    root, marker = layout_of(archives, cache)
+    root, marker = layout_of(archives, cache, kind)
     if marker.is_file():
         return root
     with cache_writing(cache), locked(root):
@@ -94,30 +129,29 @@ def download_voc(
         places = download_places(folder, cache)
         sources = {name: _find_or_fetch(archives[name], places) for name in made_of}
         with fresh_folder(root) as part:
-            expected = {**archives["voc2012"].expected, **archives["sbd"].expected}
-            join_voc_and_sbd(sources["voc2012"], sources["sbd"], part, expected)
+            make(sources, part, {name: n for archive in archives.values() for name, n in archive.expected.items()})
             made_of |= {name: f"{path}, unchecked" for name, path in sources.items() if path.is_dir()}
             atomic_write_json(part / marker.name, made_of)
     return root
 
 
-def voc_archives(datasets: str | Path) -> dict[str, Archive]:
-    """The two archives of which the VOC layout is made, by name.
+def archives_of(kind: Fetched, datasets: str | Path) -> dict[str, Archive]:
+    """The archives of which a data set is made, by name.
 
     Raises:
-        WeaksegError: `datasets` cannot be read, or has not both.
+        WeaksegError: `datasets` cannot be read, or has not all of them.
     """
     archives = load_datasets(datasets)
-    names = ("voc2012", "sbd")
+    names = ARCHIVES[kind]
     if missing := set(names) - set(archives):
         raise WeaksegError(f"{datasets}: no archive named {min(missing)}")
     return {name: archives[name] for name in names}
 
 
-def layout_of(archives: Mapping[str, Archive], cache: Path) -> tuple[Path, Path]:
-    """The VOC layout made of these archives in a cache: its root, and the file that is there once it is complete."""
+def layout_of(archives: Mapping[str, Archive], cache: Path, kind: Fetched = "voc") -> tuple[Path, Path]:
+    """What is made of these archives in a cache: its root, and the file that is there once it is complete."""
     made_of = {name: archive.checksum for name, archive in archives.items()}
-    root = cache / f"voc-{sha256_json([LAYOUT, made_of])[:8]}"
+    root = cache / f"{kind}-{sha256_json([LAYOUT, made_of])[:8]}"
     return root, root / "downloaded.json"
 
 
@@ -222,6 +256,49 @@ def _unpack_voc(path: Path, root: Path) -> tuple[list[str], list[str]]:
     if not {"train", "val"} <= set(lists):
         raise WeaksegError(f"{path}: no ImageSets/Segmentation/train.txt and val.txt inside; this is not VOC 2012")
     return lists["train"], lists["val"]
+
+
+_COCO_MEMBER = re.compile(r"(?:.*/)?(?:(annotations)/(instances_[\w.-]+\.json)|((?:train|val)2014)/([\w.-]+\.jpg))")
+
+
+def unpack_coco(sources: Mapping[str, Path], root: Path, expected: dict[str, int]) -> None:
+    """Write MS-COCO 2014 as people have it: `annotations`, `train2014` and `val2014`.
+
+    Args:
+        sources: the archives by name, or folders unpacked from them, to which there are links then.
+        root: an empty folder.
+        expected: numbers of photos, by folder.
+
+    Raises:
+        WeaksegError: an archive that cannot be read, or holds other things or another number of photos.
+    """
+    for path in sources.values():
+        if path.is_dir():
+            (root / path.name).symlink_to(path.absolute())
+        else:
+            _unzip(path, root)
+    for name in ("annotations", *expected):
+        if not (root / name).is_dir():
+            raise WeaksegError(f"{', '.join(map(str, sources.values()))}: no folder {name} inside; is it MS-COCO 2014?")
+    for name, number in expected.items():
+        if (found := len(list((root / name).glob("*.jpg")))) != number:
+            raise WeaksegError(
+                f"{', '.join(map(str, sources.values()))}: {name} has {found} photos in place of {number}; the archive "
+                "is of another release, or its folder not whole"
+            )
+
+
+def _unzip(path: Path, root: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in tqdm(archive.infolist(), desc=f"unpack {path.name}", unit="file", mininterval=2):
+                if match := _COCO_MEMBER.fullmatch(member.filename):
+                    folder, name = (group for group in match.groups() if group)
+                    (root / folder).mkdir(exist_ok=True)
+                    with archive.open(member) as stream, (root / folder / name).open("wb") as target:
+                        shutil.copyfileobj(stream, target, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise WeaksegError(f"{path}: not a readable archive ({error}); delete it and run again") from error
 
 
 def _members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from weakseg.config import Lists, Study, load_sheet, resolve_path
+from weakseg.config import Lists, OtherDataset, Study, load_sheet, resolve_path
 from weakseg.data.contents import known_facts, named_files, read_facts, write_contents
 from weakseg.data.splits import held_out_ids
 from weakseg.data.voc import VocFolder
@@ -18,24 +18,39 @@ from weakseg.paths import StudyPaths
 
 
 def prepare_data(
-    study: Study, paths: StudyPaths, data_root: str | Path | None = None, config_dir: str | Path = "config"
+    study: Study,
+    paths: StudyPaths,
+    data_root: str | Path | None = None,
+    config_dir: str | Path = "config",
+    *,
+    threads: int = 1,
 ) -> None:
     """Generate, find or download the study's images, check what there is, and write `data/manifest.json`.
 
-    The manifest holds label set, lists and counts; `data/contents.json` beside it holds the hash of every file.
+    The manifest holds label set, lists and counts; `data/contents.json` beside it holds the hash of every file. A data
+    set that is only trained on (`study` is `Study.of_dataset` of one) has no images that are scored.
+
+    Args:
+        study, paths: the study and its files.
+        data_root: replaces `{data_root}` in configured paths.
+        config_dir: folder of the sheets.
+        threads: processes that convert MS-COCO.
 
     Raises:
         WeaksegError: what is missing or wrong, by file.
     """
-    root, source = _locate(study, paths, data_root, config_dir)
+    root, source = _locate(study, paths, data_root, config_dir, threads)
     labels = study.dataset.label_set()
     tag_file = study.dataset.image_labels and resolve_path(study.dataset.image_labels, data_root=data_root)
     folder = VocFolder(root, labels, tag_file=tag_file)
-    lists = _read_lists(folder, study.dataset.lists)
+    if isinstance(study.dataset, OtherDataset):
+        lists = _read_training_list(folder, study.dataset.lists)
+    else:
+        lists = _read_lists(folder, study.dataset.lists)
     if "held_out" not in lists:
         lists["held_out"] = held_out_ids(lists["evaluation"], load_sheet(config_dir).lists)
     folder.lists = dict(lists)
-    everything = list(dict.fromkeys([*lists["training"], *lists["evaluation"]]))
+    everything = list(dict.fromkeys([*lists["training"], *lists["evaluation"], *lists.get("test", ())]))
     present = _check_images(folder, everything, scored=set(lists["evaluation"]))
     images_with = np.zeros(len(labels), dtype=int)
     for image_id in lists["training"]:
@@ -47,7 +62,7 @@ def prepare_data(
             f"{folder.mask_folder}: no class but the background occurs in the {labelled} masks of training images, so "
             f"there is nothing to learn; are their values 1..{len(labels) - 1} for the classes and 255 for void?"
         )
-    names = study.dataset.lists.names()
+    names = study.dataset.list_names()
     write_contents(paths.contents, read_facts(named_files(folder, everything, names), known_facts(paths.contents)))
     manifest: dict[str, Any] = {
         "name": study.dataset.name,
@@ -65,8 +80,23 @@ def prepare_data(
     atomic_write_json(paths.manifest, manifest)
 
 
-def _locate(study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path) -> tuple[Path, str]:
+def _locate(
+    study: Study, paths: StudyPaths, data_root: str | Path | None, config_dir: str | Path, threads: int
+) -> tuple[Path, str]:
     dataset = study.dataset
+    if dataset.of_coco:
+        from weakseg.data.coco import convert_coco
+
+        if dataset.source == "download":
+            from weakseg.data.download import download_coco
+
+            given, source = download_coco(paths.images, Path(config_dir) / "datasets.yaml"), "downloaded, converted"
+        else:
+            given = resolve_path(str(dataset.path), data_root=data_root, results=paths.root)
+            source = "configured folder, converted"
+        converted = paths.converted_coco.absolute()
+        convert_coco(given, converted, dataset.annotations, processes=threads)
+        return converted, source
     if dataset.source == "path":
         return resolve_path(str(dataset.path), data_root=data_root, results=paths.root).absolute(), "configured folder"
     if dataset.source == "download":
@@ -82,7 +112,7 @@ def _locate(study: Study, paths: StudyPaths, data_root: str | Path | None, confi
 
 def _read_lists(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
     """The lists by what they are for, held against each other; `held_out` only where the folder has one."""
-    found = {role: folder.read_list(name) for role, name in names.model_dump().items()}
+    found = {role: folder.read_list(name) for role, name in names.model_dump().items() if name is not None}
     lists = {role: ids for role, ids in found.items() if ids is not None}
     lists.setdefault("training", lists.get("pixel_labelled", []))
     lists.setdefault("pixel_labelled", [])
@@ -100,7 +130,31 @@ def _read_lists(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
             f"{folder.list_path(names.evaluation)}: {len(overlap)} images are also in {names.training}, {min(overlap)} "
             "the first"
         )
+    if names.test is not None:
+        _check_test_list(folder.list_path(names.test), lists)
     return lists
+
+
+def _check_test_list(path: Path, lists: dict[str, list[str]]) -> None:
+    """Raise WeaksegError unless there are test images, of which no training sees any."""
+    if not lists.get("test"):
+        raise WeaksegError(f"{path}: no such list, or an empty one; write one image id a line, or say `test: null`")
+    if overlap := set(lists["test"]) & {*lists["training"], *lists["evaluation"]}:
+        raise WeaksegError(
+            f"{path}: {len(overlap)} images are trained on as well, {min(overlap)} the first; runs of the second stage "
+            "train on the training images and on those of the evaluation"
+        )
+
+
+def _read_training_list(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
+    """The lists of a data set that is only trained on: all its images may have pixel labels, and none is scored."""
+    ids = next((ids for name in (names.training, names.pixel_labelled) if (ids := folder.read_list(name))), None)
+    if ids is None:
+        raise WeaksegError(
+            f"{folder.list_path(names.training)}: no such list. A data set that is trained on needs it (all training "
+            "images); write one image id a line"
+        )
+    return {"pixel_labelled": ids, "training": ids, "evaluation": [], "held_out": []}
 
 
 def _inside(path: Path, part: Sequence[str], whole: Sequence[str], name: str) -> None:
