@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricate import make_experiment
+from fabricate import make_experiment, make_study
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weakseg.config import Experiment, PaperLists, load_sheet
-from weakseg.data.splits import held_out_ids, images_of_streams
+from weakseg.data.splits import held_out_ids, images_of_experiment, images_of_streams
 from weakseg.errors import WeaksegError
 
 RELEASED = [
@@ -81,7 +81,8 @@ def test_held_out_images_of_any_list(count, random):
 
 def test_the_papers_lists_give_the_papers_numbers(project_root):
     train, train_aug = full_lists()
-    for row in load_sheet(project_root / "config").experiments:
+    rows = load_sheet(project_root / "config").experiments
+    for row in (row for row in rows if row.stage == "val" and not row.datasets):
         found = images_of_streams(row, train, train_aug, counts="paper", paper=PAPER)
         assert [len(part) for part in found] == [min(stream.count, PAPER.training) for stream in row.streams], row.id
         rest = train_aug
@@ -225,3 +226,47 @@ def test_no_image_left_is_refused():
         strong_and_weak(ids(5), ids(5), 1464, 9118)
     with pytest.raises(WeaksegError, match="no image is left for the stream of 200 with annotation strong"):
         strong_and_weak([], ids(5), 200, 9118)
+
+
+def test_streams_of_another_data_set_take_their_images_from_it_alone():
+    coco = {"dataset": "coco"}
+    rows = [
+        {"annotation": "strong", "images": 10582, "method": "pixel_labels"},
+        {"annotation": "strong", "images": 5000, "method": "pixel_labels", **coco},
+        {"annotation": "image", "images": 118287, "method": "em_fixed", **coco},
+    ]
+    row = Experiment(id="x", table="table5", line=3, title="x", fov="large", streams=rows)
+    study = make_study(Path("nowhere"), other_datasets={"coco": {"name": "c", "source": "path", "path": "x"}})
+    own = {"pixel_labelled": ids(4), "training": ids(12), "evaluation": ids(3, "v")}
+
+    def taken(count, **images_for):
+        other = {"pixel_labelled": [], "training": ids(count), "evaluation": []}
+        study.other_datasets["coco"].images_for.update({int(key[1:]): value for key, value in images_for.items()})
+        return images_of_experiment(study, row, PAPER, {None: own, "coco": other})
+
+    full = taken(123287)
+    assert [len(found) for found in full] == [12, 5000, 118287] and set(full[1]).isdisjoint(full[2])
+    assert full[1] == ids(5000)
+    assert [len(found) for found in taken(544)] == [12, 22, 522]
+    assert [len(found) for found in taken(544, n5000=136)] == [12, 136, 408]
+    assert [len(found) for found in taken(544, n5000=136, n118287=300)] == [12, 136, 300]
+    with pytest.raises(WeaksegError, match="500 images with annotation strong are asked for, but 400"):
+        taken(400, n5000=500)
+
+
+def test_the_second_stage_draws_from_val_too_and_takes_its_pixel_labels_where_it_says_so(project_root):
+    rows = {row.id: row for row in load_sheet(project_root / "config").experiments}
+    study = make_study(Path("nowhere"))
+    train, train_aug = full_lists()
+    lists = {None: {"pixel_labelled": train, "training": train_aug, "evaluation": ids(1449, "v")}}
+    counts = {
+        "em_adapt_weak_test": [12031],
+        "em_fixed_semi_1464_10567_test": [1464, 10567],
+        "em_fixed_semi_2913_9118_test": [2913, 9118],
+        "strong_12031_test": [12031],
+    }
+    for name, expected in counts.items():
+        found = images_of_experiment(study, rows[name], PAPER, lists)
+        assert [len(one) for one in found] == expected
+        of_val = sum(i.startswith("v") for i in found[0])
+        assert of_val == (1449 if expected[0] in (2913, 12031) else 0)

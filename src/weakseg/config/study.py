@@ -59,6 +59,11 @@ class AnnotationPrices(Strict):
 class Report(Strict):
     """What the report shows."""
 
+    tables: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Tables of which the report tells; null: all that the study can fill. The others are made when they "
+        "are asked for.",
+    )
     qualitative_images: int = Field(8, ge=1, description="Images on the qualitative page, half of them failures.")
     box_images: int = Field(6, ge=1, description="Training images of Figure 4 and of the page on boxes.")
     prices: AnnotationPrices = Field(
@@ -272,6 +277,12 @@ def study_experiments(study: Study, config_dir: str | Path = "config") -> list[E
         if wanted and can:
             chosen[row.id] = row
     return list(chosen.values())
+
+
+def reported_experiments(study: Study, config_dir: str | Path = "config") -> list[Experiment]:
+    """The experiments of which the report tells: those of the tables that the study names for it."""
+    rows, tables = study_experiments(study, config_dir), study.report.tables
+    return [row for row in rows if tables is None or not set(tables).isdisjoint(row.tables)]
 
 
 def shown_run(study: Study, experiments: list[Experiment]) -> tuple[str, int] | None:
