@@ -103,8 +103,8 @@ class Dataset(Strict):
         | Annotated[tuple[Annotated[OwnClass, BeforeValidator(_named)], ...], Field(min_length=1)]
     ) = Field(
         "voc",
-        description="The labels: `voc`, `coco`, or the names of one's own foreground classes in order. With source coco "
-        "they are `coco`.",
+        description="The labels: `voc`, `coco`, or the names of one's own foreground classes in order. With source "
+        "coco they are `coco`.",
     )
     lists: Lists = Field(default_factory=lambda: Lists(), description="Which list is for what.")
     image_labels: str | None = Field(
