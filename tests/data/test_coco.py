@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from weakseg.data.dataset import open_data, read_manifest
 from weakseg.data.download import download_coco, load_datasets
 from weakseg.data.prepare import prepare_data
 from weakseg.data.voc import VocFolder
+from weakseg.doctor import examine
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
 from weakseg.joint_labels import shared_classes
@@ -535,6 +537,22 @@ def test_needs_name_what_is_missing(root, tmp_path):
     assert need().state == "missing" and "no folder of photos" in need().advice
     (root / "annotations/instances_val2014.json").unlink()
     assert "instances_val2014.json: no such file" in need().advice and "docs/data.md" in need().advice
+
+
+def test_the_doctor_tells_what_is_fetched(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WEAKSEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1e12))
+    (tmp_path / "cache/downloads/train2014").mkdir(parents=True)
+    paths = StudyPaths("fabricated", tmp_path / "results")
+    own = {"name": "v", "source": "download"}
+    other = {"coco": {"name": "c", "source": "download", "labels": "coco"}}
+    examine(make_study(root, dataset=own, other_datasets=other), [], paths, allow_cpu=True)
+    told = capsys.readouterr().out
+    assert f"there    coco2014_train: {tmp_path}/cache/downloads/train2014" in told
+    assert "fetched  coco2014_val: val2014.zip, 6.7 GB" in told and "fetched  sbd: benchmark.tgz" in told
+    assert "cache: about 33.1 GB to come" in told
+    examine(make_study(root, dataset={"name": "c", "source": "coco", "path": str(root)}), [], paths, allow_cpu=True)
+    assert f"there    photos: {root}" in capsys.readouterr().out
 
 
 PAPER = load_sheet().lists
