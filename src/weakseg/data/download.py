@@ -44,7 +44,9 @@ class Archive(Strict):
     )
     size_mb: int | None = Field(None, ge=1, description="Its size, 10^6 bytes; said before it is fetched.")
     licence: str = Field(description="Terms of use, and what to cite.")
-    expected: dict[str, int] = Field(default_factory=dict, description="Lengths of the lists made from it.")
+    expected: dict[str, int] = Field(
+        default_factory=dict, description="Lengths of the lists made from it; of MS-COCO, numbers of photos."
+    )
 
 
 def load_datasets(path: str | Path = "config/datasets.yaml") -> dict[str, Archive]:
