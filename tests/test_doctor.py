@@ -225,7 +225,7 @@ def test_finished_runs_take_no_more_time(project_root, tmp_path, capsys):
     run.metrics.parent.mkdir(parents=True)
     run.metrics.touch()
     words = ("--study", "demo", "--config-dir", project_root / "config", "--results", tmp_path)
-    assert "runs to do: 17" in called(*words, capsys=capsys)[1]
+    assert "runs to do: 23" in called(*words, capsys=capsys)[1]
 
 
 @pytest.mark.parametrize(

@@ -455,11 +455,11 @@ def report(references: tuple[Path, ...], out: Path, notebooks: Path) -> None:
 @click.option("--allow-cpu", is_flag=True, envvar=ALLOW_CPU, help="A study that needs a GPU may do without.")
 @click.option("--online", is_flag=True, help="Ask each address of what is to be fetched whether it answers.")
 def doctor(call: Call, allow_cpu: bool, online: bool) -> None:
+    from weakseg.config import reported_experiments
     from weakseg.doctor import examine
 
-    examine(
-        call.study, call.experiments, call.paths, call.data_root, call.config_dir, allow_cpu=allow_cpu, online=online
-    )
+    reported = reported_experiments(call.study, call.config_dir)
+    examine(call.study, reported, call.paths, call.data_root, call.config_dir, allow_cpu=allow_cpu, online=online)
 
 
 @command("Label one's own images with a trained run.")

@@ -61,8 +61,8 @@ class Report(Strict):
 
     tables: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Tables of which the report tells; null: all that the study can fill. The others are made when they "
-        "are asked for.",
+        description="Tables of which the report tells; null: all that the study can fill. The others are made when "
+        "they are asked for.",
     )
     qualitative_images: int = Field(8, ge=1, description="Images on the qualitative page, half of them failures.")
     box_images: int = Field(6, ge=1, description="Training images of Figure 4 and of the page on boxes.")
