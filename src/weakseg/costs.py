@@ -140,9 +140,11 @@ def _cells(network: Network) -> float:
     return (320 / network.output_stride + 1) ** 2
 
 
-def forward_gmac(network: Network, fov: str, *, trunk: bool = True, multi_scale: bool = False) -> float:
+def forward_gmac(
+    network: Network, fov: str, *, trunk: bool = True, multi_scale: bool = False, labels: int = 21
+) -> float:
     """10^9 multiply-adds of the forward pass for 321 x 321 pixels, with the trunk or of head and branches alone."""
-    mac = head_of(network, fov).mac + (branches_of(network).mac if multi_scale else 0)
+    mac = head_of(network, fov, labels).mac + (branches_of(network, labels).mac if multi_scale else 0)
     return _cells(network) * mac / 1e9 + (trunk_of(network).gmac if trunk else 0)
 
 

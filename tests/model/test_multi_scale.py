@@ -1,7 +1,5 @@
 """Multi-scale branches: the paper's table, a plain loop over a branch, aligned cells, and branches that learn alone."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from torch import nn
@@ -9,7 +7,10 @@ from torch.nn import functional
 
 from weakseg.config import Network
 from weakseg.model import Segmenter, build_model
+from weakseg.model.compact import MobileNetV2Trunk, SqueezeNetTrunk, TinyTrunk
+from weakseg.model.efficientnet import EfficientNetLiteTrunk
 from weakseg.model.multi_scale import Branch, freeze_all_but_branches
+from weakseg.model.taps import Tap
 
 COMPACT = ("mobilenet_v2", "efficientnet_lite2", "squeezenet1_1", "tiny")
 CASES = [("vgg16", 8), *((trunk, stride) for trunk in COMPACT for stride in (8, 16))]
@@ -48,24 +49,40 @@ def test_vgg16s_branches_are_those_of_the_table() -> None:
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == 21.7
 
 
-@pytest.mark.parametrize("trunk", ["mobilenet_v2", "efficientnet_lite0", "squeezenet1_1", "tiny"])
-def test_a_compact_trunk_taps_the_last_map_of_each_stage(trunk: str) -> None:
-    """Held against the sizes of all maps at output stride 16."""
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: MobileNetV2Trunk(output_stride=32),
+        lambda: EfficientNetLiteTrunk("efficientnet_lite0", output_stride=32),
+        lambda: EfficientNetLiteTrunk("efficientnet_lite2", output_stride=32),
+        lambda: SqueezeNetTrunk(output_stride=16),
+        lambda: TinyTrunk(output_stride=16),
+    ],
+)
+def test_a_compact_trunk_taps_the_last_map_before_each_stride(build) -> None:
+    """Held against the sizes of all maps at the network's full stride."""
     with torch.device("meta"):
-        model = build_model(network(trunk, 16)).trunk.eval()
-        x, sides = torch.empty(1, 3, 321, 321), [321]
-        for layer in model.features:
-            x = layer(x)
-            sides.append(x.shape[2])
-        _, taps = model.with_taps(torch.empty(1, 3, 321, 321))
-    assert [tap.shape[1] for tap in taps] == [tap.channels for tap in model.taps]
-    for tap, maps in zip(model.taps, taps, strict=True):
-        assert maps.shape[2] == 320 // tap.stride + 1
-    # where a layer strides, what was before it is a tap, unless dilation hides that it does; the image is one
-    ends = [i - 1 for i, (before, after) in enumerate(pairwise(sides)) if after < before]
-    layers = [tap.layer for tap in model.taps]
-    assert layers[0] == -1 and set(ends) <= set(layers)
-    assert len(layers) - len(ends) == (1 if trunk in ("mobilenet_v2", "efficientnet_lite0") else 0)
+        trunk, x = build().eval(), torch.empty(1, 3, 321, 321)
+        _, taps = trunk.with_taps(x)
+        expected = []
+        for position, layer in enumerate(trunk.features):
+            before, x = x, layer(x)
+            if x.shape[2] < before.shape[2]:
+                expected.append(Tap(position - 1, before.shape[1], 320 // (before.shape[2] - 1)))
+    assert trunk.taps == tuple(expected)
+    assert [tuple(maps.shape[1:3]) for maps in taps] == [(tap.channels, 320 // tap.stride + 1) for tap in expected]
+
+
+@torch.no_grad()
+def test_scores_are_single_precision_whatever_the_layers_before() -> None:
+    model = loud(build_model(network("tiny"), num_labels=4, multi_scale=True).eval())
+    assert model.branches is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        maps, taps = model.trunk.with_taps(torch.randn(1, 3, 33, 33))
+        assert maps.dtype == taps[1].dtype == torch.bfloat16
+        scores = model.branches(taps)
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
 
 
 @pytest.mark.parametrize(("trunk", "stride"), CASES)

@@ -55,6 +55,11 @@ def nominal_field(head: Head, output_stride: int) -> int:
     return _fc6_reach(head, output_stride) + POOL5_STRIDE
 
 
+def fc6_rate(head: Head) -> int:
+    """Cells from one tap of fc6 to the next."""
+    return max(window.dilation for window in _windows(head.fc6))
+
+
 def _fc6_reach(head: Head, output_stride: int) -> int:
     """Pixels from the first to the last tap of fc6."""
     return sum((window.kernel - 1) * window.dilation for window in _windows(head.fc6)) * output_stride
