@@ -219,7 +219,7 @@ IMAGE = stream("image", 5, "em_fixed")
         ({"streams": [stream(weight=0.7), {**IMAGE, "weight": 0.7}]}, "the weights of its streams must sum to 1"),
         ({"streams": [stream(share=0)]}, "streams.0.share: Input should be greater than 0"),
         ({"streams": [stream(weight=-1)]}, "streams.0.weight: Input should be greater than or equal to 0"),
-        ({"streams": [stream()], "fov": "wide"}, "fov: Input should be 'small' or 'large'"),
+        ({"streams": [stream()], "fov": "wide"}, "fov: Input should be 'small', 'rate8', 'seven' or 'large'"),
         ({"streams": [stream()], "id": "My run"}, "id: String should match pattern"),
     ],
 )

@@ -35,7 +35,7 @@ def test_the_figures_of_trunks_and_heads_are_those_of_the_networks(trunk, stride
     row = TRUNKS[trunk, stride]
     network = Network(trunk=trunk, output_stride=stride)
     with torch.device("meta"):
-        models = {fov: build_model(network, fov=fov).train() for fov in ("large", "small")}
+        models = {fov: build_model(network, fov=fov).train() for fov in GEOMETRY}
         maps, gmac, saved = measured(models["large"].trunk, torch.zeros(2, 3, 321, 321))
     assert (row.gmac, row.saved_mb) == pytest.approx((gmac, saved), rel=0.03)
     assert row.channels == maps.shape[1]
@@ -53,6 +53,36 @@ def test_the_figures_of_trunks_and_heads_are_those_of_the_networks(trunk, stride
 
 def test_every_trunk_has_its_figures():
     assert set(NAMES) <= {name for name, _ in TRUNKS}
+
+
+@pytest.mark.parametrize(("trunk", "stride"), [key for key in TRUNKS if key[0] in NAMES])
+def test_the_figures_of_branches_are_those_of_the_networks(trunk, stride):
+    network = Network(trunk=trunk, output_stride=stride)
+    with torch.device("meta"):
+        model = build_model(network, multi_scale=True).train()
+        taps = [maps.detach().requires_grad_() for maps in model.trunk.with_taps(torch.zeros(2, 3, 321, 321))[1]]
+        _, gmac, saved = measured(lambda first: model.branches([first, *taps[1:]]), taps[0])
+    branches, cells = costs.branches_of(network), (320 // stride + 1) ** 2
+    assert branches.mac * cells / 1e9 == pytest.approx(gmac, rel=1e-6)
+    assert branches.saved_bytes * cells / 1e6 == pytest.approx(saved, rel=0.1)
+    biases = sum(p.numel() for _, p in model.branch_parameters() if p.dim() == 1)
+    assert branches.parameters == sum(p.numel() for _, p in model.branch_parameters()) - biases
+    assert costs.TAPS[trunk] == tuple((tap.stride, tap.channels) for tap in model.trunk.taps)
+    both = costs.forward_gmac(network, "large", multi_scale=True) - costs.forward_gmac(network, "large")
+    assert both == pytest.approx(gmac, rel=1e-6)
+
+
+def test_branches_cost_what_they_add():
+    study = load_study("voc")
+    base = run_of(study, "em_fixed_weak_largefov")
+    whole = base.model_copy(update={"multi_scale": True})
+    alone = whole.model_copy(update={"init_from": base.id})
+    assert costs.parameters(study, whole) == pytest.approx(costs.parameters(study, base) + 1.2, abs=0.01)
+    trained = [costs.training_tflop(study, row) for row in (base, whole, alone)]
+    added = trained[1] - trained[0]
+    assert trained[0] < trained[1] < 1.2 * trained[0] and trained[2] == pytest.approx(trained[0] / 3 + added)
+    assert costs.scoring_tflop(study, whole, 10) > costs.scoring_tflop(study, base, 10)
+    assert costs.device_memory_mb(study, whole) > costs.device_memory_mb(study, base)
 
 
 def test_a_compact_head_has_its_figures():

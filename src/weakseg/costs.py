@@ -41,8 +41,23 @@ TRUNKS = {
 }
 """By name and output stride; a test holds them against the networks themselves."""
 
-FC6 = {"small": (4, 4096), "large": (3, 1024)}
+FC6 = {"small": (4, 4096), "rate8": (4, 4096), "seven": (7, 4096), "large": (3, 1024)}
 """Kernel and channels of fc6 by field of view (`weakseg.model.heads`)."""
+
+_TAPS_OF_LITE = ((1, 3), (2, 16), (4, 24), (8, 40), (16, 112))
+TAPS = {
+    "vgg16": ((1, 3), (2, 64), (4, 128), (8, 256), (16, 512)),
+    "mobilenet_v2": ((1, 3), (2, 16), (4, 24), (8, 32), (16, 96)),
+    "squeezenet1_1": ((1, 3), (2, 64), (4, 128), (8, 256)),
+    "tiny": ((1, 3), (2, 32), (4, 64), (8, 96)),
+    "efficientnet_lite0": _TAPS_OF_LITE,
+    "efficientnet_lite1": _TAPS_OF_LITE,
+    "efficientnet_lite2": ((1, 3), (2, 16), (4, 24), (8, 48), (16, 120)),
+}
+"""Stride (the output stride at most) and channels of what multi-scale branches see, by trunk (`weakseg.model.taps`)."""
+
+BRANCH = 128
+"""Channels of a branch's convolutions (`weakseg.model.multi_scale`)."""
 
 PHOTO = (500, 375)
 """Pixels of a photo of VOC."""
@@ -96,6 +111,15 @@ def head_of(network: Network, fov: str, labels: int = 21) -> Head:
     return Head(mac, 4 * (channels + 6 * width), mac)  # its input, and of fc6 and fc7 map, mask and product
 
 
+def branches_of(network: Network, labels: int = 21) -> Head:
+    """All multi-scale branches of a network: multiply-adds and bytes a score cell, and parameters."""
+    mac, kept = 0, 0.0
+    for stride, channels in TAPS[network.trunk]:
+        mac += 9 * channels * BRANCH + BRANCH**2 + BRANCH * labels
+        kept += 4 * (channels * max(1, network.output_stride // stride) ** 2 + 6 * BRANCH)  # as of a head
+    return Head(mac, kept, mac)
+
+
 def trunk_of(network: Network) -> Trunk:
     """The figures of a network's trunk; at a stride that is not built, those of stride 8."""
     return TRUNKS.get((network.trunk, network.output_stride)) or TRUNKS[network.trunk, 8]
@@ -116,28 +140,44 @@ def _cells(network: Network) -> float:
     return (320 / network.output_stride + 1) ** 2
 
 
-def forward_tflop(network: Network, fov: str, *, trunk: bool = True) -> float:
-    """10^12 operations of the forward pass for 321 x 321 pixels, with the trunk or of the head alone."""
-    gmac = _cells(network) * head_of(network, fov).mac / 1e9 + (trunk_of(network).gmac if trunk else 0)
-    return 2 * gmac / 1e3
+def forward_gmac(
+    network: Network, fov: str, *, trunk: bool = True, multi_scale: bool = False, labels: int = 21
+) -> float:
+    """10^9 multiply-adds of the forward pass for 321 x 321 pixels, with the trunk or of head and branches alone."""
+    mac = head_of(network, fov, labels).mac + (branches_of(network, labels).mac if multi_scale else 0)
+    return _cells(network) * mac / 1e9 + (trunk_of(network).gmac if trunk else 0)
+
+
+def forward_tflop(network: Network, fov: str, *, trunk: bool = True, multi_scale: bool = False) -> float:
+    """10^12 operations of the same."""
+    return 2 * forward_gmac(network, fov, trunk=trunk, multi_scale=multi_scale) / 1e3
 
 
 def training_tflop(study: Study, experiment: Experiment) -> float:
-    """10^12 operations of a training: three times the forward pass for every image."""
+    """10^12 operations of a training: three times the forward pass for every image; of a frozen base, once."""
     network, solver = study.network, study.solver_of(experiment)
-    forward = forward_tflop(network, experiment.fov, trunk=not network.freeze_trunk)
-    return 3 * forward * _crops(network) * solver.iterations * solver.batch
+    if experiment.multi_scale:
+        passes = 3 * forward_tflop(network, experiment.fov, multi_scale=True)
+        if experiment.init_from is not None:  # the branches alone learn
+            passes -= 2 * forward_tflop(network, experiment.fov)
+    else:
+        passes = 3 * forward_tflop(network, experiment.fov, trunk=not network.freeze_trunk)
+    return passes * _crops(network) * solver.iterations * solver.batch
 
 
 def scoring_tflop(study: Study, experiment: Experiment, images: int) -> float:
     """10^12 operations of scoring so many photos."""
-    network = study.network
-    return forward_tflop(network, experiment.fov, trunk=not network.freeze_trunk) * _photos(network) * images
+    network, branches = study.network, experiment.multi_scale
+    trunk = branches or not network.freeze_trunk  # a cache does not hold what branches see
+    return forward_tflop(network, experiment.fov, trunk=trunk, multi_scale=branches) * _photos(network) * images
 
 
 def parameters(study: Study, experiment: Experiment) -> float:
     """10^6 parameters of the network of a run."""
-    return trunk_of(study.network).parameters + head_of(study.network, experiment.fov).parameters / 1e6
+    others = head_of(study.network, experiment.fov).parameters
+    if experiment.multi_scale:
+        others += branches_of(study.network).parameters
+    return trunk_of(study.network).parameters + others / 1e6
 
 
 def device_memory_mb(study: Study, experiment: Experiment) -> int:
@@ -145,6 +185,8 @@ def device_memory_mb(study: Study, experiment: Experiment) -> int:
     network, batch = study.network, study.solver_of(experiment).batch
     head = _cells(network) * head_of(network, experiment.fov).saved_bytes / 1e6
     saved = head + (0 if network.freeze_trunk else trunk_of(network).saved_mb)
+    if experiment.multi_scale:
+        saved += _cells(network) * branches_of(network).saved_bytes / 1e6
     return round(16 * parameters(study, experiment) + 1.25 * saved * _crops(network) * batch)
 
 

@@ -44,7 +44,7 @@ def symmetric(module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(("trunk", "stride"), CASES)
-@pytest.mark.parametrize("fov", ["small", "large"])
+@pytest.mark.parametrize("fov", ["small", "rate8", "seven", "large"])
 def test_inputs_of_stride_k_plus_1_give_k_plus_1_cells(trunk: str, stride: int, fov: FieldOfView) -> None:
     with torch.device("meta"):
         model = build_model(Network(trunk=trunk, output_stride=stride, head_channels=8, crop_px=321), fov=fov).eval()
@@ -89,7 +89,7 @@ def test_a_translation_by_the_stride_moves_cells_by_one(trunk: str, stride: int)
     torch.testing.assert_close(inner, second[:, :, reach : -reach - 1], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("fov", ["small", "large"])
+@pytest.mark.parametrize("fov", ["small", "rate8", "seven", "large"])
 @pytest.mark.parametrize("stride", [8, 16])
 @torch.no_grad()
 def test_mirror_law_of_heads(fov, stride: int) -> None:

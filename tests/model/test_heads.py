@@ -1,11 +1,14 @@
 """Heads: the paper's geometry, a plain twin of the forward pass, initialisation, dropout, and decimation."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from weakseg.config import FieldOfView
 from weakseg.model.heads import Head, decimate_fc
 
 
@@ -13,8 +16,12 @@ from weakseg.model.heads import Head, decimate_fc
     ("fov", "stride", "kernel", "rate", "padding", "channels"),
     [
         ("small", 8, 4, 4, 6, 4096),
+        ("rate8", 8, 4, 8, 12, 4096),
+        ("seven", 8, 7, 4, 12, 4096),
         ("large", 8, 3, 12, 12, 1024),
         ("small", 16, 4, 2, 3, 4096),
+        ("rate8", 16, 4, 4, 6, 4096),
+        ("seven", 16, 7, 2, 6, 4096),
         ("large", 16, 3, 6, 6, 1024),
     ],
 )
@@ -27,6 +34,28 @@ def test_geometry(fov, stride: int, kernel: int, rate: int, padding: int, channe
     assert head.fc6.padding == (padding, padding)
     assert head.fc7.weight.shape == (channels, channels, 1, 1)
     assert head.fc8.weight.shape == (21, channels, 1, 1)
+
+
+@pytest.mark.parametrize(("fov", "step"), [("rate8", 2), ("large", 3)])
+@pytest.mark.parametrize("stride", [8, 16])
+@torch.no_grad()
+def test_sparse_heads_are_the_7x7_head_with_the_taps_between_at_zero(fov, step: int, stride: int) -> None:
+    torch.manual_seed(0)
+    sparse, full = (Head(5, fov=name, output_stride=stride, num_labels=4, channels=7).eval() for name in (fov, "seven"))
+    state = sparse.state_dict()
+    kernel = torch.zeros(7, 5, 7, 7)
+    kernel[:, :, ::step, ::step] = state["fc6.weight"]
+    full.load_state_dict({**state, "fc6.weight": kernel})
+    maps = torch.randn(2, 5, 15, 11)
+    torch.testing.assert_close(full(maps), sparse(maps), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("fov_scale", "rates"), [(0.5, (2, 4, 2, 6)), (0.25, (2, 2, 1, 3)), (0.05, (2, 2, 1, 1))])
+def test_scaled_fields_keep_the_size_of_a_map(fov_scale: float, rates: tuple[int, ...]) -> None:
+    for fov, rate in zip(get_args(FieldOfView), rates, strict=True):
+        head = Head(5, fov=fov, output_stride=8, num_labels=4, channels=7, fov_scale=fov_scale)
+        assert head.fc6.dilation == (rate, rate)
+        assert head(torch.zeros(1, 5, 6, 4)).shape == (1, 4, 6, 4)
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -111,7 +140,15 @@ def test_dropout_is_elementwise_and_only_while_training() -> None:
     assert all((activations == 1).all() for activations in seen)
 
 
-@pytest.mark.parametrize(("fov", "taps", "every"), [("small", [0, 2, 4, 6], 1), ("large", [0, 3, 6], 4)])
+@pytest.mark.parametrize(
+    ("fov", "taps", "every"),
+    [
+        ("small", [0, 2, 4, 6], 1),
+        ("rate8", [0, 2, 4, 6], 1),
+        ("seven", [0, 1, 2, 3, 4, 5, 6], 1),
+        ("large", [0, 3, 6], 4),
+    ],
+)
 def test_decimation_takes_the_documented_entries(fov, taps: list[int], every: int) -> None:
     rng = np.random.default_rng(0)
     fc6, fc7 = rng.random((4096, 2 * 49), dtype=np.float32), rng.random((4096, 4096), dtype=np.float32)
@@ -132,7 +169,7 @@ def test_decimation_takes_the_documented_entries(fov, taps: list[int], every: in
             assert state["fc7.weight"][out, source, 0, 0] == fc7[every * out, every * source]
 
 
-@pytest.mark.parametrize(("fov", "dilation"), [("small", 2), ("large", 3)])
+@pytest.mark.parametrize(("fov", "dilation"), [("small", 2), ("rate8", 2), ("seven", 1), ("large", 3)])
 def test_a_7x7_kernel_that_lives_on_the_kept_taps_loses_nothing(fov, dilation: int) -> None:
     torch.manual_seed(0)
     kernel = torch.randn(4096, 2, 7, 7)

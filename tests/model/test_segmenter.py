@@ -15,7 +15,8 @@ PLAIN = Preprocessing(scale=1, mean=(10, 20, 30), std=(1, 1, 1))
 
 
 @pytest.mark.parametrize(
-    ("name", "kernel"), [("tiny-smallfov", 4), ("mobilenet_v2-largefov", 3), ("squeezenet1_1-largefov", 3)]
+    ("name", "kernel"),
+    [("tiny-smallfov", 4), ("tiny-7x7", 7), ("mobilenet_v2-rate8", 4), ("squeezenet1_1-largefov", 3)],
 )
 def test_networks_by_name(name: str, kernel: int) -> None:
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The VGG-16 trunk and the paper's two networks: layers, maps, parameter counts, weights by torchvision's names."""
+"""The VGG-16 trunk and the paper's networks: layers, maps, parameter counts, weights by torchvision's names."""
 
 import pytest
 import torch
@@ -11,7 +11,10 @@ from weakseg.model import build_model, load_initial_weights
 from weakseg.model.vgg16 import Vgg16Trunk
 
 
-@pytest.mark.parametrize(("name", "millions"), [("vgg16-smallfov", 65.1), ("vgg16-largefov", 20.5)])
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("vgg16-smallfov", 65.1), ("vgg16-rate8", 65.1), ("vgg16-7x7", 134.3), ("vgg16-largefov", 20.5)],
+)
 def test_the_papers_networks(name: str, millions: float) -> None:
     with torch.device("meta"):
         model = build_model(name, num_labels=21).eval()
@@ -71,13 +74,14 @@ def test_trunk_is_the_table(average: bool) -> None:
 
 def test_pool5a_counts_the_padding_and_is_large_fovs_alone() -> None:
     with torch.device("meta"):
-        large, small = build_model("vgg16-largefov"), build_model("vgg16-smallfov")
+        large = build_model("vgg16-largefov")
+        others = [build_model(f"vgg16-{name}") for name in ("smallfov", "rate8", "7x7")]
     pooled = large.trunk.pool5a(torch.ones(1, 1, 4, 4))[0, 0]
     assert pooled[0, 0] == pytest.approx(4 / 9)
     assert pooled[0, 1] == pytest.approx(6 / 9)
     assert pooled[1, 1] == pytest.approx(1)
     plain = torch.rand(1, 1, 4, 4)
-    assert torch.equal(small.trunk.pool5a(plain), plain)
+    assert all(torch.equal(model.trunk.pool5a(plain), plain) for model in others)
 
 
 def test_output_stride_16_is_refused() -> None:

@@ -3,19 +3,22 @@
 import json
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from weakseg.config import InitialWeights, Network, Preprocessing
+from weakseg.config import FieldOfView, InitialWeights, Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_file
 from weakseg.labels import VOC, LabelSet
 from weakseg.model import Segmenter, build_model, load_initial_weights, load_model, preprocess, save_model
 from weakseg.model import weights as weights_module
+from weakseg.model.heads import FC_SHAPES, REDUCED_FC_SHAPES
 from weakseg.model.weights import LoadedWeights
 
 VGG = Preprocessing(channel_order="BGR", scale=1, mean=(103.939, 116.779, 123.68), std=(1, 1, 1))
@@ -194,10 +197,9 @@ def test_reduced_fc6_and_fc7_load_as_they_are(tmp_path: Path, monkeypatch: pytes
         assert torch.equal(model.head.state_dict()[key], state[key])
 
 
-@pytest.mark.parametrize("of_small", [True, False])
-def test_reduced_fc6_and_fc7_fit_no_other_head(of_small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Network(trunk="vgg16", head_channels=None if of_small else 8)
-    model = build_model(network, fov="small" if of_small else "large")
+@pytest.mark.parametrize(("fov", "channels"), [("small", None), ("large", 8)])
+def test_reduced_fc6_and_fc7_fit_no_other_head(fov, channels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(Network(trunk="vgg16", head_channels=channels), fov=fov)
     before = {key: value.clone() for key, value in model.head.state_dict().items()}
     loaded = load_state(model, reduced_vgg(model), tmp_path / "vgg.safetensors", monkeypatch)
     assert loaded.fresh == FC | FC8
@@ -222,6 +224,18 @@ def test_fc6_and_fc7_come_from_a_complete_vgg_file(tmp_path: Path, monkeypatch: 
     assert torch.equal(state["fc7.weight"], kept[:, None, None, None].expand(1024, 1024, 1, 1))
     assert torch.equal(state["fc7.bias"], -kept)
     assert torch.equal(model.head.fc8.weight, fc8)
+
+
+@pytest.mark.parametrize("fov", get_args(FieldOfView))
+def test_every_head_of_the_papers_takes_fc6_and_fc7_of_a_complete_file(fov, tmp_path: Path) -> None:
+    """On no device, as the heads have up to half a gigabyte; which entries they take is tested beside `decimate_fc`."""
+    with torch.device("meta"):
+        head = build_model(Network(trunk="vgg16"), fov=fov).head
+        full = {key: torch.empty(shape) for key, shape in FC_SHAPES.items()}
+        reduced = {key: torch.empty(shape) for key, shape in REDUCED_FC_SHAPES.items()}
+        taken = weights_module._fully_connected(head, full, tmp_path)
+        assert {key: v.shape for key, v in taken.items()} == {key: p.shape for key, p in head.fc_parameters()}
+        assert bool(weights_module._fully_connected(head, reduced, tmp_path)) == (fov == "large")
 
 
 @pytest.mark.parametrize(
@@ -269,6 +283,38 @@ def test_a_saved_network_rebuilds_itself(network: Network, fov, tmp_path: Path) 
     x = torch.randn(1, 3, 33, 33)
     with torch.no_grad():
         assert torch.equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("fov", ["rate8", "seven"])
+@torch.no_grad()
+def test_a_saved_network_keeps_its_branches(fov, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = build_model(tiny(), fov=fov, num_labels=4, multi_scale=True).eval()
+    for _, parameter in model.branch_parameters():
+        parameter.normal_(0, 0.1)
+    path = tmp_path / "model.safetensors"
+    save_model(path, model, network=tiny(), fov=fov, preprocessing=VGG, labels=THREE, metadata={"multi_scale": False})
+    loaded, metadata = load_model(path)
+    assert (metadata["fov"], metadata["multi_scale"]) == (fov, True)
+    assert loaded.branches is not None and not loaded.training
+    x = torch.randn(1, 3, 33, 33)
+    assert not torch.allclose(model(x), model.head(model.features(x)), rtol=1e-2)
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_a_file_that_says_nothing_of_branches_has_none(tmp_path: Path) -> None:
+    model, path = build_model(tiny(), num_labels=4).eval(), tmp_path / "model.safetensors"
+    save_model(path, model, network=tiny(), fov="large", preprocessing=VGG, labels=THREE, metadata={})
+    with safe_open(path, framework="pt") as stream:
+        facts = json.loads(stream.metadata()["weakseg"])
+    assert facts.pop("multi_scale") is False
+    save_file(load_file(path), path, metadata={"weakseg": json.dumps(facts)})
+    loaded, metadata = load_model(path)
+    assert loaded.branches is None and metadata["multi_scale"] is False
+    facts["multi_scale"] = True
+    save_file(load_file(path), path, metadata={"weakseg": json.dumps(facts)})
+    with pytest.raises(WeaksegError, match=r"(?s)not a network saved by this package .*branches"):
+        load_model(path)
 
 
 def test_metadata_cannot_replace_what_rebuilds_the_network(tmp_path: Path) -> None:

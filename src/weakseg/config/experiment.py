@@ -66,7 +66,7 @@ class Experiment(Strict):
     table: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Table of the paper (table1..table6), or one's own.")
     line: int = Field(ge=1, description="Line of that table, from 1; variants share the line of their original.")
     title: str = Field(description="Name as printed in the table.")
-    fov: FieldOfView = Field(description="Field of view of the head: SmallFOV or LargeFOV.")
+    fov: FieldOfView = Field(description="Field of view of the head: small, rate8, seven or large.")
     streams: tuple[Stream, ...] = Field(min_length=1, description="What a mini-batch draws from, strong images first.")
     variant: str | None = Field(
         None, description="What makes this a variant of the table's line; null for the line itself."

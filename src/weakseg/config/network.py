@@ -15,8 +15,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from weakseg.strict import Strict
 
-FieldOfView = Literal["small", "large"]
-"""Field of view of the head: SmallFOV or LargeFOV."""
+FieldOfView = Literal["small", "rate8", "seven", "large"]
+"""Field of view of the head: SmallFOV, the 4x4 kernel at rate 8, the 7x7 kernel, or LargeFOV."""
 
 FreshStart = Literal["measured", "he"]
 """How layers of the head start that no weights file gives."""
@@ -89,7 +89,7 @@ class Network(Strict):
     trunk: TrunkName = Field(description="Trunk by name.")
     output_stride: Literal[8, 16] = Field(8, description="Input pixels per score cell.")
     head_channels: int | None = Field(
-        None, ge=1, description="Channels of fc6 and fc7; null: the paper's (4096 small FOV, 1024 large FOV)."
+        None, ge=1, description="Channels of fc6 and fc7; null: the paper's (1024 large FOV, else 4096)."
     )
     fov_scale: float = Field(
         1.0, gt=0, description="Factor on fc6's rate, for photos much smaller than VOC's; rates are 1 cell at least."
@@ -130,7 +130,7 @@ class Network(Strict):
         description="Side to which whole photos are padded for scoring, bottom and right with the mean pixel: "
         "stride*k+1, in the paper 513. Longer sides, and all where it is null, are padded to the next stride*k+1.",
     )
-    dropout: float = Field(0.5, ge=0, lt=1, description="Elementwise dropout after fc6 and fc7.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Elementwise dropout, of the head and of branches.")
 
     @model_validator(mode="after")
     def _crop_is_aligned(self) -> "Network":

@@ -24,7 +24,7 @@ class PaperFigure(Strict):
     )
 
 
-NO_TABLES = ("alpha", "crf_search", "crf_gain", "training")
+NO_TABLES = ("alpha", "crf_search", "crf_gain", "training", "fields_of_view")
 """Keys of `paper.yaml` that are no tables; the report reads them."""
 
 

@@ -5,6 +5,8 @@ from typing import Self
 from torch import Tensor, nn
 from torch.nn import functional
 
+from weakseg.model.taps import IMAGE, Tap, run_with_taps
+
 
 def dilate(module: nn.Module, output_stride: int) -> None:
     """Turn strides beyond `output_stride` into dilations, in the order of the layers, and pad 3x3 layers aligned.
@@ -54,6 +56,7 @@ class MobileNetV2Trunk(NormsInEval):
 
     out_channels = 1280
     bound: float | None = 6.0
+    taps = (IMAGE, Tap(1, 16, 2), Tap(3, 24, 4), Tap(6, 32, 8), Tap(13, 96, 16))
 
     def __init__(self, *, output_stride: int) -> None:
         """Build the trunk with random weights."""
@@ -67,6 +70,10 @@ class MobileNetV2Trunk(NormsInEval):
         """(N, 3, s*k+1, s*m+1) -> (N, 1280, k+1, m+1)."""
         return self.features(x)
 
+    def with_taps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`, with the maps of `taps`, in the same pass."""
+        return run_with_taps(self.features, x, self.taps)
+
 
 class SqueezeNetTrunk(nn.Module):
     """SqueezeNet 1.1 without its classifier; the last map has 512 channels.
@@ -77,6 +84,7 @@ class SqueezeNetTrunk(nn.Module):
 
     out_channels = 512
     bound: float | None = None
+    taps = (IMAGE, Tap(1, 64, 2), Tap(4, 128, 4), Tap(7, 256, 8))
 
     def __init__(self, *, output_stride: int) -> None:
         """Build the trunk with random weights."""
@@ -89,6 +97,10 @@ class SqueezeNetTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, s*k+1, s*m+1) -> (N, 512, k+1, m+1)."""
         return self.features(x)
+
+    def with_taps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`, with the maps of `taps`, in the same pass."""
+        return run_with_taps(self.features, x, self.taps)
 
 
 class _Residual(nn.Module):
@@ -112,6 +124,7 @@ class TinyTrunk(nn.Module):
 
     out_channels = 192
     bound: float | None = 6.0
+    taps = (IMAGE, Tap(1, 32, 2), Tap(2, 64, 4), Tap(3, 96, 8))
 
     def __init__(self, *, output_stride: int) -> None:
         """Build the trunk with random weights."""
@@ -130,3 +143,7 @@ class TinyTrunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, s*k+1, s*m+1) -> (N, 192, k+1, m+1)."""
         return self.features(x)
+
+    def with_taps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`, with the maps of `taps`, in the same pass."""
+        return run_with_taps(self.features, x, self.taps)

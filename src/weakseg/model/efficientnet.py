@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from weakseg.model.compact import NormsInEval, dilate
+from weakseg.model.taps import IMAGE, Tap, run_with_taps
 
 
 class _Stage(NamedTuple):
@@ -52,8 +53,12 @@ class EfficientNetLiteTrunk(NormsInEval):
         super().__init__()
         width, depth = SCALES[name]
         layers: list[nn.Module] = [_convolution(3, _STEM_CHANNELS, 3, stride=2)]
-        channels = _STEM_CHANNELS
+        channels, full_stride = _STEM_CHANNELS, 2
+        taps = [IMAGE]
         for position, stage in enumerate(_STAGES):
+            if stage.stride == 2:
+                taps.append(Tap(len(layers) - 1, channels, full_stride))
+                full_stride *= 2
             ends = position in (0, len(_STAGES) - 1)
             repeats = stage.repeats if ends else math.ceil(stage.repeats * depth)
             widened = _rounded(stage.channels * width)
@@ -62,6 +67,7 @@ class EfficientNetLiteTrunk(NormsInEval):
                 layers.append(_Block(channels, widened, stage.kernel, stride=stride, expansion=stage.expansion))
                 channels = widened
         layers.append(_convolution(channels, self.out_channels, 1))
+        self.taps = tuple(taps)
         self.features = nn.Sequential(*layers)
         dilate(self.features, output_stride)
         for layer in self.features.modules():
@@ -71,6 +77,10 @@ class EfficientNetLiteTrunk(NormsInEval):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, s*k+1, s*m+1) -> (N, 1280, k+1, m+1)."""
         return self.features(x)
+
+    def with_taps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`, with the maps of `taps`, in the same pass."""
+        return run_with_taps(self.features, x, self.taps)
 
 
 class _Block(nn.Module):

@@ -1,25 +1,26 @@
-"""DeepLab's heads: fc6 -> ReLU -> dropout -> fc7 -> ReLU -> dropout -> fc8, small and large field of view.
+"""DeepLab's heads: fc6 -> ReLU -> dropout -> fc7 -> ReLU -> dropout -> fc8, at four fields of view.
 
-| variant | fc6 kernel | rate | padding | channels |
-|---|---|---|---|---|
-| small FOV | 4x4 | 4 | 6 | 4096 |
-| large FOV | 3x3 | 12 | 12 | 1024 |
+| variant | fc6 kernel | rate | padding | channels | nominal field, pixels |
+|---|---|---|---|---|---|
+| `small` | 4x4 | 4 | 6 | 4096 | 128 |
+| `rate8` | 4x4 | 8 | 12 | 4096 | 224 |
+| `seven` | 7x7 | 4 | 12 | 4096 | 224 |
+| `large` | 3x3 | 12 | 12 | 1024 | 224 |
 
-(DeepLab v1 release, train.prototxt of DeepLab and DeepLab-LargeFOV.) Rates are those of output stride 8; at stride 16
-they are halved, so that the field of view in pixels stays.
+(Chen et al. 2015, section 4 on the field of view; DeepLab v1 release, train.prototxt of DeepLab and DeepLab-LargeFOV.)
+Rates are those of output stride 8; at stride 16 they are halved, so that the field of view in pixels stays.
+`weakseg.model.receptive_field` says what the nominal field is.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from weakseg.config import FieldOfView
 from weakseg.model.dropout import Dropout
-
-FieldOfView = Literal["small", "large"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,12 @@ class HeadGeometry:
     channels: int
 
 
-GEOMETRY: dict[str, HeadGeometry] = {"small": HeadGeometry(4, 4, 4096), "large": HeadGeometry(3, 12, 1024)}
+GEOMETRY: dict[FieldOfView, HeadGeometry] = {
+    "small": HeadGeometry(4, 4, 4096),
+    "rate8": HeadGeometry(4, 8, 4096),
+    "seven": HeadGeometry(7, 4, 4096),
+    "large": HeadGeometry(3, 12, 1024),
+}
 
 FC_SHAPES = {
     "classifier.0.weight": (4096, 512 * 7 * 7),
@@ -75,7 +81,7 @@ class Head(nn.Module):
 
         Args:
             in_channels: channels of the trunk's map.
-            fov: `small` (4x4, rate 4) or `large` (3x3, rate 12).
+            fov: one of the table's variants.
             output_stride: 8 or 16.
             num_labels: L + 1.
             channels: of fc6 and fc7; None: the paper's.
@@ -102,8 +108,8 @@ class Head(nn.Module):
         else:
             self.fc6 = _he(nn.Conv2d(in_channels, width, **spatial))  # type: ignore[arg-type]
         self.fc7 = _he(nn.Conv2d(width, width, 1))
-        self.fc8 = _classifier(width, num_labels)
-        self.skip = _classifier(in_channels, num_labels) if skip_classifier else None
+        self.fc8 = classifier(width, num_labels)
+        self.skip = classifier(in_channels, num_labels) if skip_classifier else None
         self.relu = nn.ReLU()
         self.dropout = Dropout(dropout)
 
@@ -112,7 +118,7 @@ class Head(nn.Module):
         x = self.dropout(self.relu(self.fc6(maps)))
         x = self.dropout(self.relu(self.fc7(x)))
         # Scores are single precision, whatever the layers before: an E-step compares them, and rounded ones are equal.
-        with _without_autocast(maps.device):
+        with without_autocast(maps.device):
             scores = self.fc8(x.float())
             return scores if self.skip is None else scores + self.skip(maps.float())
 
@@ -125,7 +131,7 @@ class Head(nn.Module):
         return ((n, p) for n, p in self.named_parameters() if n.startswith(("fc8.", "skip.")))
 
 
-def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """The context in which nothing is cast to a lower precision; tensors without values are cast nowhere."""
     known = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if known else nullcontext()
@@ -137,7 +143,8 @@ def _he(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def _classifier(channels: int, num_labels: int) -> nn.Conv2d:
+def classifier(channels: int, num_labels: int) -> nn.Conv2d:
+    """A fresh 1x1 convolution to scores: a Gaussian of standard deviation .01, bias 0 (DeepLab v1 release)."""
     layer = nn.Conv2d(channels, num_labels, 1)
     nn.init.normal_(layer.weight, 0.0, 0.01)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -150,8 +157,8 @@ def decimate_fc(
 ) -> dict[str, Tensor]:
     """fc6 and fc7 of a head from VGG-16's own fully connected layers.
 
-    The 7x7 kernel is decimated to evenly spaced taps (0, 2, 4, 6 for 4x4; 0, 3, 6 for 3x3); large FOV also keeps every
-    fourth of the 4096 filters (Chen et al. 2015, section 3.1).
+    The 7x7 kernel is decimated to evenly spaced taps: 0, 2, 4, 6 for 4x4, whatever its rate; 0, 3, 6 for 3x3; all for
+    7x7. Large FOV also keeps every fourth of the 4096 filters (Chen et al. 2015, section 3.1).
 
     Args:
         fc6_weight: (4096, 512 * 7 * 7), `classifier.0.weight` of torchvision's layout.
@@ -161,14 +168,14 @@ def decimate_fc(
         fov: which head.
 
     Returns:
-        State of `fc6` and `fc7` by key.
+        State of `fc6` and `fc7` by key; where nothing is left out, it shares the memory of what was given.
     """
     geometry = GEOMETRY[fov]
-    taps = torch.linspace(0, 6, geometry.kernel).round().long()
+    step = 6 // (geometry.kernel - 1)
     keep = slice(None, None, len(fc6_weight) // geometry.channels)
     kernel = fc6_weight.view(len(fc6_weight), -1, 7, 7)
     return {
-        "fc6.weight": kernel[keep][:, :, taps][:, :, :, taps].contiguous(),
+        "fc6.weight": kernel[keep, :, ::step, ::step].contiguous(),
         "fc6.bias": fc6_bias[keep].clone(),
         "fc7.weight": fc7_weight[keep, keep][:, :, None, None].contiguous(),
         "fc7.bias": fc7_bias[keep].clone(),

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from weakseg.errors import WeaksegError
+from weakseg.model.taps import IMAGE, Tap, run_with_taps
 
 # Channels of each block's convolutions, stride of its pool, dilation of its convolutions.
 _BLOCKS = (
@@ -23,6 +24,8 @@ class Vgg16Trunk(nn.Module):
 
     out_channels = 512
     bound: float | None = None
+    taps = (IMAGE, Tap(4, 64, 2), Tap(9, 128, 4), Tap(16, 256, 8), Tap(23, 512, 16))
+    """The image and pool1 .. pool4 (Chen et al. 2015, section 4 on multi-scale prediction)."""
 
     def __init__(self, *, average_pool5a: bool, output_stride: int = 8) -> None:
         """Build the trunk; `average_pool5a` adds LargeFOV's 3x3 average, whose denominator counts the padding."""
@@ -47,3 +50,8 @@ class Vgg16Trunk(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, 8k+1, 8m+1) -> (N, 512, k+1, m+1)."""
         return self.pool5a(self.features(x))
+
+    def with_taps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`, with the maps of `taps`: for 8k + 1 pixels 8k + 1, 4k + 1, 2k + 1, k + 1 and k + 1 cells."""
+        maps, seen = run_with_taps(self.features, x, self.taps)
+        return self.pool5a(maps), seen

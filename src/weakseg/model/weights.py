@@ -11,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from weakseg.config import Network, Preprocessing
+from weakseg.config import FieldOfView, Network, Preprocessing
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, sha256_file
 from weakseg.joint_labels import LabelView
 from weakseg.labels import LabelSet
-from weakseg.model.heads import FC_SHAPES, GEOMETRY, REDUCED_FC_SHAPES, FieldOfView, Head, decimate_fc
+from weakseg.model.heads import FC_SHAPES, GEOMETRY, REDUCED_FC_SHAPES, Head, decimate_fc
 from weakseg.model.segmenter import Segmenter, build_model
 from weakseg.model.vgg16 import Vgg16Trunk
 from weakseg.model.weight_files import require_finite
@@ -57,7 +57,7 @@ def load_initial_weights(model: Segmenter, path: str | Path, sha256: str | None)
 
     VGG-16's own fully connected layers (`classifier.*`) are decimated for the head; those of the fc-reduced VGG-16
     (`fc6.*`, `fc7.*`) fit the large field of view as they are, and no other. fc6 and fc7 stay fresh where the head is
-    none of the paper's two: other channels or a separable fc6. Other keys of a classifier are passed over.
+    none of the paper's: other channels or a separable fc6. Other keys of a classifier are passed over.
 
     Args:
         model: takes the weights; what the file does not hold stays fresh.
@@ -121,10 +121,8 @@ def _fully_connected(head: Head, state: dict[str, Tensor], path: Path) -> dict[s
 
 
 def _papers_fov(head: Head) -> FieldOfView | None:
-    """The field of view of a head that is one of the paper's two on VGG-16."""
-    fov: FieldOfView
-    for fov in ("small", "large"):
-        geometry = GEOMETRY[fov]
+    """The field of view of a head that is one of the paper's on VGG-16; `small` for both 4x4 ones, of one shape."""
+    for fov, geometry in GEOMETRY.items():
         kernel = (geometry.channels, 512, geometry.kernel, geometry.kernel)
         if isinstance(head.fc6, torch.nn.Conv2d) and head.fc6.weight.shape == kernel:
             return fov
@@ -165,6 +163,7 @@ def save_model(
         **metadata,
         "network": network.model_dump(mode="json"),
         "fov": fov,
+        "multi_scale": model.branches is not None,
         "preprocessing": preprocessing.model_dump(mode="json"),
         "labels": labels.to_json(),
     }
@@ -181,7 +180,8 @@ def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
 
     Returns:
         The network, and its metadata: `network` and `preprocessing` as config models, `labels` (in which it is scored)
-        and `joint_labels` (of its classifier) as label sets, `fov` and what else was saved.
+        and `joint_labels` (of its classifier) as label sets, `fov`, `multi_scale` (False where a file does not say) and
+        what else was saved.
 
     Raises:
         WeaksegError: no such file, or not a network saved by this package.
@@ -194,7 +194,13 @@ def load_model(path: str | Path) -> tuple[Segmenter, dict[str, Any]]:
         facts["labels"] = LabelSet.from_json(facts["labels"])
         joint = facts.get("joint_labels")
         facts["joint_labels"] = facts["labels"] if joint is None else LabelSet.from_json(joint)
-        model = build_model(facts["network"], fov=facts["fov"], num_labels=len(facts["joint_labels"]))
+        facts.setdefault("multi_scale", False)
+        model = build_model(
+            facts["network"],
+            fov=facts["fov"],
+            num_labels=len(facts["joint_labels"]),
+            multi_scale=facts["multi_scale"],
+        )
         model.view = LabelView.from_json(facts["view"]) if facts.get("view") else None
         model.load_state_dict(load_file(path))
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from weakseg.config import Role, load_paper, load_sheet
+from weakseg.config import FieldOfView, Role, load_paper, load_sheet
 from weakseg.config.reading import explain, read_yaml
 from weakseg.errors import WeaksegError
 from weakseg.report.results import StudyResults
@@ -49,6 +49,15 @@ class TrainingSetting(Strict):
     batch: int = Field(ge=1)
 
 
+class PublishedField(Strict):
+    """What Chen et al. (ICLR 2015) report of a field of view."""
+
+    fov: FieldOfView
+    multi_scale: bool = Field(False, description="With multi-scale branches (MSc).")
+    iou: float | None = Field(None, ge=0, le=100, description="Mean IOU in percent without the CRF, where known.")
+    with_crf: float | None = Field(None, ge=0, le=100, description="The same with it.")
+
+
 class PaperSetting(Strict):
     """What `paper.yaml` holds besides the tables; what it leaves out is not spoken of.
 
@@ -57,12 +66,14 @@ class PaperSetting(Strict):
         crf_search: the search for the CRF's parameters.
         crf_gain: the fewest and the most points of mean IOU that the CRF adds to a line.
         training: the length of a training.
+        fields_of_view: mean IOU of each field of view, on val with all pixel labels.
     """
 
     alpha: dict[float, float] = Field(default_factory=dict)
     crf_search: CrfSearchSetting | None = None
     crf_gain: tuple[float, float] | None = None
     training: TrainingSetting | None = None
+    fields_of_view: tuple[PublishedField, ...] = ()
 
     @classmethod
     def read(cls, config_dir: str | Path) -> Self:
