@@ -43,6 +43,7 @@ def experiment(name: str, *streams: dict, **fields) -> Experiment:
 JOINT = experiment("joint", OWN, SOME, TAGGED)
 ALONE = experiment("alone", {**SOME, "images": 123287})
 TUNED = experiment("tuned", OWN, init_from="alone", fresh_classifier=True)
+MSC = experiment("msc", OWN, init_from="all", multi_scale=True)
 SECOND = experiment("second", {**OWN, "images": 12031}, init_from="all", stage="test", pixel_labels_of_val=True)
 
 
@@ -215,3 +216,25 @@ def test_the_second_stage_trains_on_val_too_and_is_scored_on_test(folders, tmp_p
     assert set(labelled) == set(data.ids("test")) and all(map_.max() <= 20 for map_ in labelled.values())
     with pytest.raises(WeaksegError, match="experiment all: it is scored on val"):
         write_submission(STRONG, 0, paths)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["whole", "frozen"])
+def test_branches_alone_learn_on_a_finished_network(folders, tmp_path, frozen):
+    changes = {"network": network(tmp_path, principal_axes=24)} if frozen else {}
+    study = study_on(folders, **changes)
+    paths = ready(study, tmp_path / "results", [STRONG, MSC])
+    base = trained(study, STRONG, paths)
+    fresh = prepare_run(study, MSC, 0, paths).model.state_dict()
+    after = trained(study, MSC, paths)
+    branches = {name for name in after if name.startswith("branches.")}
+    assert len(branches) >= 6 and after.keys() - branches == base.keys()
+    assert all(torch.equal(after[name], base[name]) for name in base)
+    assert all(not torch.equal(after[name], fresh[name]) for name in branches if name.endswith("weight"))
+    train_run(study, MSC.model_copy(update={"id": "again"}), 0, paths, stop_after=3)
+    train_run(study, MSC.model_copy(update={"id": "again"}), 0, paths)
+    assert same(load_file(paths.run("again", 0).model), after)
+    for row in (STRONG, MSC):
+        score_run(row, 0, paths)
+    image_id = open_data(paths.manifest).ids("evaluation")[0]
+    plain, added = (ScoreStore(paths.run(row.id, 0).scores).full(image_id) for row in (STRONG, MSC))
+    assert plain.shape == added.shape and not np.allclose(plain, added) and np.abs(plain - added).max() < 2

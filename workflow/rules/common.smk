@@ -356,7 +356,7 @@ def needs_of(made):
 def training_maps(wildcards):
     """The cached feature maps of all images that a run may draw, where the trunk is frozen."""
     experiment, files = experiment_of(wildcards), files_of(wildcards)
-    if not study_of(wildcards).network.freeze_trunk:
+    if not study_of(wildcards).network.freeze_trunk or experiment.multi_scale:
         return []
     of_val = [files.features("evaluation")] if experiment.stage == "test" else []
     return [files.of_dataset(name).features("training") for name in (None, *experiment.datasets)] + of_val
@@ -364,8 +364,9 @@ def training_maps(wildcards):
 
 def scored_maps(wildcards):
     """The cached feature maps of the list that a run is scored on, where the trunk is frozen."""
-    frozen = study_of(wildcards).network.freeze_trunk
-    return [files_of(wildcards).features(experiment_of(wildcards).scored)] if frozen else []
+    experiment = experiment_of(wildcards)
+    cached = study_of(wildcards).network.freeze_trunk and not experiment.multi_scale
+    return [files_of(wildcards).features(experiment.scored)] if cached else []
 
 
 def other_data(wildcards):

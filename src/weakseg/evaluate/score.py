@@ -59,7 +59,7 @@ def score_run(
     if device.type == "cuda":
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scorer: Callable[[Tensor], Tensor] = model
-    if network.freeze_trunk:
+    if network.freeze_trunk and not facts["multi_scale"]:
         cache = FeatureCache(paths.features(experiment.scored))
         photos = contents.digest(ids, "photo")
         cache.check(network, facts["weights_sha256"], photos, facts.get("projection_sha256"))

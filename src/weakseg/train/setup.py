@@ -24,6 +24,7 @@ from weakseg.labels import LabelSet
 from weakseg.methods import Method
 from weakseg.model import Segmenter, build_model, load_initial_weights, load_model
 from weakseg.model.fresh_layers import CROPS, FreshStart, fresh_layers, scale_fresh_layers
+from weakseg.model.multi_scale import freeze_all_but_branches
 from weakseg.model.vgg16 import Vgg16Trunk
 from weakseg.paths import RunPaths, StudyPaths
 from weakseg.strict import Strict
@@ -89,8 +90,8 @@ class Setup:
         decided_by: all that decides the result, and its hash under `hash`.
         model: the network.
         start: which layers of its head are fresh, and how they start.
-        trained: the part of it that learns: the head on a frozen trunk, else all.
-        called: what gives scores in training: `trained`, joined with that of the other processes.
+        trained: the part of it that learns: the head on a frozen trunk, branches on a finished network, else all.
+        called: what gives scores in training, joined with that of the other processes.
         compute: precision, and where photos are.
         processes: that train the run together.
         teachings: one a stream.
@@ -163,7 +164,7 @@ def prepare_run(
     preprocessing = network.weights.preprocessing if network.weights else Preprocessing()
     projection_sha256 = None if network.principal_axes is None else sha256_file(paths.projection)
     inputs: Inputs
-    if network.freeze_trunk:
+    if network.freeze_trunk and not experiment.multi_scale:  # branches see what is inside the trunk
         facts = (weights_sha256, projection_sha256)
         inputs = FeatureInputs(network, _feature_maps(network, experiment, sources, facts, processes))
     elif hold_photos and study.compute.photos != "files":
@@ -202,7 +203,9 @@ def prepare_run(
     if projection_sha256 is not None:
         decided_by["projection_sha256"] = projection_sha256
 
-    model = build_model(network, fov=experiment.fov, num_labels=len(sources.joint.labels))
+    model = build_model(
+        network, fov=experiment.fov, num_labels=len(sources.joint.labels), multi_scale=experiment.multi_scale
+    )
     model.view = sources.joint.views[None]
     loaded: frozenset[str] = frozenset()
     if weights is not None and network.weights is not None:
@@ -224,14 +227,13 @@ def prepare_run(
         for name, teaching, images in zip(stream_names(experiment.streams), teachings, images_of, strict=True)
     ]
     start = _start(model, network, loaded, Batches(inputs, draws, network, seed), device)
+    branches_alone = experiment.multi_scale and experiment.init_from is not None
+    if branches_alone:
+        freeze_all_but_branches(model)
     if device.type == "cuda":
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learnt = [] if network.freeze_trunk else list(model.trunk.named_parameters())
-    fresh_fc: list[tuple[str, nn.Parameter]] = []
-    for name, parameter in model.fc_parameters():
-        (learnt if f"head.{name}" in loaded else fresh_fc).append((name, parameter))
-    groups = parameter_groups(learnt, fresh_fc, list(model.classifier_parameters()), solver)
-    trained = model.head if network.freeze_trunk else model
+    groups = parameter_groups(*_learning(model, network, loaded, branches_alone), solver)
+    trained, called = _trained(model, network, branches_alone)
     if processes.rank:  # the first draws dropout as one process alone does
         torch.manual_seed(seed_of(seed, processes.rank, 0))
     return Setup(
@@ -244,7 +246,7 @@ def prepare_run(
         model=model,
         start=start,
         trained=trained,
-        called=processes.joined(trained, device),
+        called=processes.joined(called, device),
         compute=study.compute,
         processes=processes,
         teachings=teachings,
@@ -257,6 +259,36 @@ def prepare_run(
     )
 
 
+Parameters = list[tuple[str, nn.Parameter]]
+
+
+def _learning(
+    model: Segmenter, network: Network, loaded: frozenset[str], branches_alone: bool
+) -> tuple[Parameters, Parameters, Parameters]:
+    """The parameters that learn: of layers that came from a file, of fresh ones, of classifiers."""
+    learnt: Parameters = [] if network.freeze_trunk else list(model.trunk.named_parameters())
+    fresh: Parameters = []
+    for name, parameter in model.fc_parameters():
+        (learnt if f"head.{name}" in loaded else fresh).append((name, parameter))
+    classifiers = list(model.classifier_parameters())
+    if model.branches is None:
+        return learnt, fresh, classifiers
+    of_branches = list(model.branches.convolution_parameters()), list(model.branches.classifier_parameters())
+    return ([], *of_branches) if branches_alone else (learnt, fresh + of_branches[0], classifiers + of_branches[1])
+
+
+def _trained(model: Segmenter, network: Network, branches_alone: bool) -> tuple[nn.Module, nn.Module]:
+    """The part of a network that learns, and what gives scores in training.
+
+    The head of a frozen trunk sees cached maps; branches see the photo, and need all of the network.
+    """
+    if branches_alone and model.branches is not None:
+        return model.branches, model
+    if network.freeze_trunk and model.branches is None:
+        return model.head, model.head
+    return model, model
+
+
 def _start(
     model: Segmenter, network: Network, loaded: frozenset[str], batches: Batches, device: torch.device
 ) -> FreshStart:
@@ -267,10 +299,10 @@ def _start(
         batch = batches[0]
         chosen = np.linspace(0, len(batch.inputs) - 1, min(CROPS, len(batch.inputs))).round().astype(int)
         maps = [batches.inputs.batch(batch.inputs[[i]], batch.visible[[i]], device).cpu() for i in chosen]
-        if not network.freeze_trunk:
+        if not isinstance(batches.inputs, FeatureInputs):
             model.trunk.eval()
             with torch.no_grad():
-                maps = [model.trunk(crop) for crop in maps]
+                maps = [model.features(crop) for crop in maps]
         factors = scale_fresh_layers(model.head, maps, fresh)
     broken = isinstance(model.trunk, Vgg16Trunk) and not {"fc6", "fc7"}.isdisjoint(fresh)
     return FreshStart(fresh, factors, breaks_protocol=broken)
