@@ -331,7 +331,7 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
     from weakseg.annotations.label_quality import measured_images
     from weakseg.config import load_sheet
     from weakseg.data.box_files import read_boxes
-    from weakseg.data.dataset import open_data
+    from weakseg.data.dataset import open_data, stream_lists
     from weakseg.data.splits import images_of_experiment
     from weakseg.train.estep_maps import write_estep_maps
 
@@ -339,8 +339,7 @@ def estep_maps(call: Call, experiment: "Experiment", seed: int) -> None:
     study, paths = call.study, call.paths
     images = open_data(paths.manifest)
     boxes = read_boxes(paths.boxes, images.labels)
-    roles = {role: images.ids(role) for role in ("pixel_labelled", "training", "evaluation")}
-    lists = images_of_experiment(study, experiment, load_sheet(call.config_dir).lists, {None: roles})
+    lists = images_of_experiment(study, experiment, load_sheet(call.config_dir).lists, {None: stream_lists(images)})
     own = [i for stream, ids in zip(experiment.streams, lists, strict=True) if stream.how.estep for i in ids]
     shown = shown_images(images, boxes, study.report.box_images, own)
     # Only of the run in Figure 4 are the labels of many images held against the truth (`weakseg label-quality`).

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from weakseg.config import Experiment, PaperLists, load_sheet
-from weakseg.data.splits import held_out_ids, images_of_experiment, images_of_streams
+from weakseg.data.splits import held_out_ids, images_of_experiment, images_of_streams, stand_in_test_ids
 from weakseg.errors import WeaksegError
 
 RELEASED = [
@@ -237,10 +237,10 @@ def test_streams_of_another_data_set_take_their_images_from_it_alone():
     ]
     row = Experiment(id="x", table="table5", line=3, title="x", fov="large", streams=rows)
     study = make_study(Path("nowhere"), other_datasets={"coco": {"name": "c", "source": "path", "path": "x"}})
-    own = {"pixel_labelled": ids(4), "training": ids(12), "evaluation": ids(3, "v")}
+    own = {"pixel_labelled": ids(4), "training": ids(12), "second_stage": []}
 
     def taken(count, **images_for):
-        other = {"pixel_labelled": [], "training": ids(count), "evaluation": []}
+        other = {"pixel_labelled": [], "training": ids(count), "second_stage": []}
         study.other_datasets["coco"].images_for.update({int(key[1:]): value for key, value in images_for.items()})
         return images_of_experiment(study, row, PAPER, {None: own, "coco": other})
 
@@ -258,7 +258,7 @@ def test_the_second_stage_draws_from_val_too_and_takes_its_pixel_labels_where_it
     rows = {row.id: row for row in load_sheet(project_root / "config").experiments}
     study = make_study(Path("nowhere"))
     train, train_aug = full_lists()
-    lists = {None: {"pixel_labelled": train, "training": train_aug, "evaluation": ids(1449, "v")}}
+    lists = {None: {"pixel_labelled": train, "training": train_aug, "second_stage": ids(1449, "v")}}
     counts = {
         "em_adapt_weak_test": [12031],
         "em_fixed_semi_1464_10567_test": [1464, 10567],
@@ -270,3 +270,21 @@ def test_the_second_stage_draws_from_val_too_and_takes_its_pixel_labels_where_it
         assert [len(one) for one in found] == expected
         of_val = sum(i.startswith("v") for i in found[0])
         assert of_val == (1449 if expected[0] in (2913, 12031) else 0)
+
+
+@given(st.integers(2, 60), st.floats(0.05, 0.6))
+@settings(max_examples=60, deadline=None)
+def test_images_that_stand_in_for_test_are_spread_over_val_and_not_held_out(count, share):
+    val = ids(count, "v")
+    tuned = held_out_ids(val, PAPER)
+    wanted = max(1, round(share * count))
+    assume(wanted <= count - len(tuned))
+    chosen = stand_in_test_ids(val[::-1], tuned, share)
+    assert len(set(chosen)) == len(chosen) == wanted and chosen == sorted(chosen) and set(chosen).isdisjoint(tuned)
+    places = [val.index(i) for i in chosen]
+    assert max(np.diff([-1, *places, count])) <= 2 * count / wanted + len(tuned) + 1
+
+
+def test_more_images_than_are_not_held_out():
+    with pytest.raises(WeaksegError, match="3 images are asked for, but 2 of val"):
+        stand_in_test_ids(ids(4), ids(2), 0.75)

@@ -18,7 +18,7 @@ from weakseg.config import Experiment, Study, load_sheet
 from weakseg.data.box_files import write_boxes
 from weakseg.data.boxes import ImageBoxes
 from weakseg.data.crop_labels import CropGeometry, crop_presence, write_crop_labels
-from weakseg.data.dataset import DataSet, open_data, teaching_ids
+from weakseg.data.dataset import DataSet, open_data, stream_lists, teaching_ids
 from weakseg.data.splits import images_of_experiment
 from weakseg.data.tag_files import write_tags
 from weakseg.errors import WeaksegError
@@ -164,11 +164,11 @@ def _check_demands(
         "box": _Demand("boxes", lambda i: found[i].boxes is None),
     }
     paper = load_sheet(config_dir).lists
-    roles = {role: data.ids(role) for role in ("pixel_labelled", "training", "evaluation")}
+    lists = {dataset: stream_lists(data)}
     for row in experiments:
         streams = [stream for stream in row.streams if stream.dataset == dataset]
         own = row.model_copy(update={"streams": tuple(streams)})
-        for stream, ids in zip(streams, images_of_experiment(study, own, paper, {dataset: roles}), strict=True):
+        for stream, ids in zip(streams, images_of_experiment(study, own, paper, lists), strict=True):
             demand = demands[stream.annotation]
             if lacking := [i for i in ids if demand.missing(i)]:
                 demand.ids.update(dict.fromkeys(lacking))

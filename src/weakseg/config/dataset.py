@@ -63,10 +63,23 @@ class Lists(Strict):
         description="Images on which runs of the second stage are scored; they need no labels. null: there are none, "
         "and experiments of that stage are left out.",
     )
+    test_of_val: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="In place of `test`: this share of the images of `evaluation` stands in for it, by rule. They are "
+        "scored in the first stage as ever, and the second stage does not train on them. None is one of `held_out`.",
+    )
 
     def names(self) -> list[str]:
         """The names of the lists that there are."""
-        return [name for name in self.model_dump().values() if name is not None]
+        return [name for name in self.model_dump(exclude={"test_of_val"}).values() if name is not None]
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "Lists":
+        if self.test is not None and self.test_of_val is not None:
+            raise ValueError("lists.test and lists.test_of_val: give one of them")
+        return self
 
 
 class OwnClass(Strict):
@@ -134,7 +147,7 @@ class Dataset(Strict):
             raise ValueError("dataset.annotations is for dataset.source 'coco'")
         if self.source == "scenes" and self.scenes is None:
             raise ValueError("dataset.scenes is needed where dataset.source is 'scenes'")
-        if self.scenes is not None and (self.scenes.test > 0) != self.has_test:
+        if self.scenes is not None and (self.scenes.test > 0) != (self.lists.test is not None):
             raise ValueError("dataset.scenes.test says how many images dataset.lists.test has; give both or neither")
         if self.scored and self.scenes is not None and not (self.scenes.val and self.scenes.crf_val):
             raise ValueError(
@@ -163,7 +176,7 @@ class Dataset(Strict):
     @property
     def has_test(self) -> bool:
         """Whether there are images for the second stage's scores."""
-        return self.lists.test is not None
+        return self.lists.test is not None or self.lists.test_of_val is not None
 
     def label_set(self) -> LabelSet:
         """The labels, with names and colours."""

@@ -72,11 +72,20 @@ class DataSet(Protocol):
 
 
 def teaching_ids(data: DataSet) -> list[str]:
-    """The images that may teach: those for training and, where there are test images, those of the evaluation too.
+    """The images that may teach: those for training and, where there is a second stage, those that it adds."""
+    return [*data.ids("training"), *second_stage_ids(data)]
 
-    Runs of the second stage, which are scored on test images, are trained on both.
-    """
-    return [*data.ids("training"), *(data.ids("evaluation") if data.ids("test") else [])]
+
+def second_stage_ids(data: DataSet) -> list[str]:
+    """The images of the evaluation that the second stage trains on: none without test images, and none of these."""
+    test = set(data.ids("test"))
+    return [image_id for image_id in data.ids("evaluation") if image_id not in test] if test else []
+
+
+def stream_lists(data: DataSet) -> dict[str, list[str]]:
+    """What the streams of experiments draw from: `pixel_labelled`, `training`, and `second_stage` beside these."""
+    roles = {role: data.ids(role) for role in ("pixel_labelled", "training")}
+    return {**roles, "second_stage": second_stage_ids(data)}
 
 
 READERS = {"voc": VocFolder}

@@ -9,7 +9,7 @@ import numpy as np
 
 from weakseg.config import Lists, OtherDataset, Study, load_sheet, resolve_path
 from weakseg.data.contents import known_facts, named_files, read_facts, write_contents
-from weakseg.data.splits import held_out_ids
+from weakseg.data.splits import held_out_ids, stand_in_test_ids
 from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_write_json, sha256_json
@@ -49,6 +49,8 @@ def prepare_data(
         lists = _read_lists(folder, study.dataset.lists)
     if "held_out" not in lists:
         lists["held_out"] = held_out_ids(lists["evaluation"], load_sheet(config_dir).lists)
+    if (share := study.dataset.lists.test_of_val) is not None:
+        lists["test"] = stand_in_test_ids(lists["evaluation"], lists["held_out"], share)
     folder.lists = dict(lists)
     everything = list(dict.fromkeys([*lists["training"], *lists["evaluation"], *lists.get("test", ())]))
     present = _check_images(folder, everything, scored=set(lists["evaluation"]))
@@ -112,7 +114,8 @@ def _locate(
 
 def _read_lists(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
     """The lists by what they are for, held against each other; `held_out` only where the folder has one."""
-    found = {role: folder.read_list(name) for role, name in names.model_dump().items() if name is not None}
+    named = names.model_dump(exclude={"test_of_val"})
+    found = {role: folder.read_list(name) for role, name in named.items() if name is not None}
     lists = {role: ids for role, ids in found.items() if ids is not None}
     lists.setdefault("training", lists.get("pixel_labelled", []))
     lists.setdefault("pixel_labelled", [])

@@ -23,6 +23,27 @@ def held_out_ids(evaluation: Sequence[str], paper: PaperLists) -> list[str]:
     return sorted(ids[i] for i in order[:count])
 
 
+def stand_in_test_ids(evaluation: Sequence[str], held_out: Sequence[str], share: float) -> list[str]:
+    """Images of the evaluation that stand in for test images: evenly spaced in their sorted list, none held out.
+
+    Args:
+        evaluation, held_out: ids.
+        share: of `evaluation`; one image at least.
+
+    Raises:
+        WeaksegError: more than are not held out.
+    """
+    tuned = set(held_out)
+    free = [image_id for image_id in sorted(evaluation) if image_id not in tuned]
+    count = max(1, round(share * len(evaluation)))
+    if count > len(free):
+        raise WeaksegError(
+            f"dataset.lists.test_of_val: {count} images are asked for, but {len(free)} of val are not held out for the "
+            "CRF; lower it"
+        )
+    return [free[(2 * n + 1) * len(free) // (2 * count)] for n in range(count)]
+
+
 def images_of_streams(
     experiment: Experiment,
     pixel_labelled: Sequence[str],
@@ -90,13 +111,13 @@ def images_of_experiment(
 ) -> list[list[str]]:
     """The image ids of each stream of an experiment, in the streams' order.
 
-    Runs of stage `test` draw from the evaluation images too. Their pixel labels are used where the experiment says so.
+    Runs of stage `test` draw from evaluation images too. Their pixel labels are used where the experiment says so.
 
     Args:
         study: how its counts are meant, on each data set.
         experiment: its streams.
         paper: sizes of the lists that its counts are meant for.
-        lists: by data set (None: the study's own) its ids by role.
+        lists: by data set (None: the study's own) its lists, see `stream_lists`.
 
     Raises:
         WeaksegError: see `images_of_streams`.
@@ -106,8 +127,8 @@ def images_of_experiment(
         own, other = lists[name], study.other_datasets.get(name or "")
         pixel_labelled, training = list(own["pixel_labelled"]), list(own["training"])
         if name is None and experiment.stage == "test":
-            training += own["evaluation"]
-            pixel_labelled += own["evaluation"] if experiment.pixel_labels_of_val else []
+            training += own["second_stage"]
+            pixel_labelled += own["second_stage"] if experiment.pixel_labels_of_val else []
         found[name] = images_of_streams(
             experiment,
             pixel_labelled if other is None else training,  # all images of another data set have pixel labels

@@ -14,7 +14,7 @@ from torch import Tensor
 from weakseg.config import Experiment, Study
 from weakseg.data.contents import Contents, read_contents
 from weakseg.data.crop_labels import CropGeometry, CropLabels
-from weakseg.data.dataset import DataSet, open_data
+from weakseg.data.dataset import DataSet, open_data, stream_lists
 from weakseg.data.features import FeatureCache
 from weakseg.data.tag_files import read_tags
 from weakseg.errors import WeaksegError
@@ -122,9 +122,8 @@ class Sources:
         return self.by_name[None]
 
     def lists(self) -> dict[str | None, dict[str, list[str]]]:
-        """By data set its ids by role."""
-        roles = ("pixel_labelled", "training", "evaluation")
-        return {name: {role: one.data.ids(role) for role in roles} for name, one in self.by_name.items()}
+        """By data set what its streams draw from."""
+        return {name: stream_lists(one.data) for name, one in self.by_name.items()}
 
     def of(self, qualified: str) -> tuple[Source, str]:
         """The data set of an image, and its id there."""
