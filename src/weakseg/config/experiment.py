@@ -12,8 +12,8 @@ from weakseg.strict import Strict
 Kind = Literal["weak", "semi", "strong"]
 
 Stage = Literal["val", "test"]
-"""val: trained on the training list, scored on val. test: trained on that and val together, scored on the test list, with
-the CRF of the run that it goes on from."""
+"""val: trained on the training list, scored on val. test: trained on that and val together, scored on the test list,
+with the CRF of the run that it goes on from."""
 
 EVERY = 1_000_000_000
 """Stands for the count of a stream that takes all images there are."""
