@@ -175,3 +175,46 @@ def test_counts_of_the_experiments_are_the_printed_ones(
                 assert agrees(text, count) and count in exact.get(text, {count}), (row.id, table, text, count)
                 checked += 1
     assert checked == 2 * (10 + 2 + 4 + 8 + 7 + 7)  # with the variants of Table 1's lines 1 and 2, and Table 5's line 5
+
+
+PICTURES = (
+    ("Figure 4", "label maps made from boxes, and the E-step as it learns", "snakemake figure4"),
+    ("Figure 6", "qualitative results, typical images and failures", "snakemake qualitative"),
+)
+"""Figures of the paper that a page draws: what is shown, and the command."""
+
+
+def mapped_lines(figures: dict[tuple[str, int], PaperFigure], experiments: list[Experiment]) -> list[str]:
+    """The table of docs/paper-map.md: a line a line of the paper's tables, then its figures."""
+    rows = ["| paper | line | method | strong | weak | mean IOU | experiment | command |", "|---" * 8 + "|"]
+    for (table, line), figure in figures.items():
+        runs = [row.id for row in experiments if row.line_in(table) == line]
+        whose = f"by others: {figure.by}" if figure.by else "by others"
+        cells = [
+            f"Table {table.removeprefix('table')}",
+            str(line),
+            figure.method,
+            *(count.replace("-", "–") or "–" for count in (figure.strong, figure.weak)),
+            f"{figure.iou:.1f}",
+            ", ".join(f"`{name}`" for name in runs) if runs else whose,
+            f"`snakemake {' '.join(runs)}`" if runs else "–",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    rows += [f"| {name} | | {shown} | | | | | `{command}` |" for name, shown, command in PICTURES]
+    return rows
+
+
+def test_the_map_has_every_line_of_the_paper(
+    project_root: Path, figures: dict[tuple[str, int], PaperFigure], experiments: list[Experiment]
+) -> None:
+    text = (project_root / "docs" / "paper-map.md").read_text(encoding="utf-8")
+    wanted = mapped_lines(figures, experiments)
+    found = [
+        line
+        for line in text.splitlines()
+        if line.startswith(("| paper | line", "|---|---|---|---|", "| Table", "| Figure"))
+    ]
+    assert len(wanted) == 2 + 54 + 2
+    assert found == wanted, "docs/paper-map.md should hold\n" + "\n".join(wanted)
+    for _, _, command in PICTURES:
+        assert (project_root / "notebooks" / f"{command.split()[1]}.ipynb").is_file()
