@@ -40,6 +40,7 @@ def html_rows(
     *,
     text: Sequence[str] = (),
     strong: Sequence[str] = (),
+    wrapped: Sequence[str] = (),
     muted: Sequence[bool] | None = None,
     links: Sequence[str] | None = None,
     unlinked: Sequence[str] = (),
@@ -51,14 +52,15 @@ def html_rows(
         frame: one table row a row.
         text: columns set to the left; others are numbers, set to the right.
         strong: columns to stress.
+        wrapped: columns whose cells may have several lines.
         muted: a flag a row, for rows to set back.
         links: an address a row, to which its numbers lead.
         unlinked: columns of numbers that lead nowhere.
         caption: a sentence above the table.
     """
+    kinds = (("text", text), ("strong", strong), ("wrapped", wrapped))
     columns = [
-        {"name": name, "kind": " ".join(kind for kind, names in (("text", text), ("strong", strong)) if name in names)}
-        for name in map(str, frame)
+        {"name": name, "kind": " ".join(kind for kind, names in kinds if name in names)} for name in map(str, frame)
     ]
     rows = []
     for number, values in enumerate(frame.itertuples(index=False)):
@@ -76,6 +78,7 @@ def html_table(results: StudyResults, table: str, frame: pd.DataFrame) -> Markup
         display_table(frame, results.weak_word(table), line_notes(results, table)),
         text=("method", "FOV", "note"),
         strong=("DCNN + CRF",),
+        wrapped=("note",),
         muted=(frame["line"].duplicated() | (frame["seeds"] == 0)).tolist(),
         links=[f"runs.html#{experiment}" if experiment else "" for experiment in frame["experiment"]],
         unlinked=("line", "paper"),
