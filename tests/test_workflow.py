@@ -110,7 +110,9 @@ STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
 
 
 def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
-    pages = len(list((fresh.root / "notebooks").glob("*.ipynb")))
+    # The tiny study runs lines of Tables 1 and 3, which are pages of their own.
+    others = ("table2", "table4", "table5", "table6")
+    pages = sum(path.stem not in others for path in (fresh.root / "notebooks").glob("*.ipynb"))
     runs = dict.fromkeys(("score", "tune_crf", "evaluate"), len(RUNS))
     once = dict.fromkeys(("scenes", "data", "annotate", "pretrain", "findings", "gallery_page", "index", *BOX_RULES), 1)
     twice = dict.fromkeys(("features", "table"), 2)

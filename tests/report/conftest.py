@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from report.tree import make_tree
+from report.tree import add_second, make_tree
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +25,19 @@ def finished(tmp_path_factory, project_root):
     from weakseg.report.tables import write_table
 
     results = make_tree(tmp_path_factory.mktemp("finished"), project_root)
+    for table in results.tables:
+        write_table(results.study, results.paths, results.config_dir, table)
+    write_findings(results.study, results.paths, results.config_dir)
+    return results
+
+
+@pytest.fixture(scope="session")
+def second(finished, tmp_path_factory, project_root):
+    """The finished study with the lines of Tables 2, 4, 5 and 6, its tables and findings; tests do not change it."""
+    from weakseg.report.findings import write_findings
+    from weakseg.report.tables import write_table
+
+    results = add_second(finished, tmp_path_factory.mktemp("second"), project_root)
     for table in results.tables:
         write_table(results.study, results.paths, results.config_dir, table)
     write_findings(results.study, results.paths, results.config_dir)

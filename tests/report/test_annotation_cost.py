@@ -43,6 +43,10 @@ def test_lines_stand_on_the_scale_of_pixel_labels_for_all(finished):
     assert dear.loc["em_adapt_weak", "share"] == 100
 
 
+def test_lines_on_another_list_or_another_data_set_have_no_place_there(finished, second):
+    assert list(costs(second, PRICES)["experiment"]) == list(costs(finished, PRICES)["experiment"])
+
+
 @pytest.mark.parametrize(("experiment", "share"), [("strong_10582", 100), ("bbox_seg_weak", 100 / 15)])
 def test_a_line_of_all_images_costs_those_of_the_paper_s_list(finished, experiment, share):
     row = next(row for row in finished.experiments if row.id == experiment)

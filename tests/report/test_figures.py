@@ -94,6 +94,29 @@ def test_bars_of_a_table_that_was_never_published(with_own):
     assert min(bar.get_y() for bar in both.containers[0]) > 1
 
 
+def test_lines_that_are_not_run_have_a_published_bar_alone(second):
+    axes = figures.table_bars(read_table(second.paths, "table4"), "boxes").axes[0]
+    published, ours, plain = axes.containers
+    assert (len(published), len(ours), len(plain)) == (9, 7, 7)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[:2] == ["BoxSup\nnot run here"] * 2
+    assert names[2].startswith("Bbox-Rect (Weak), small FOV\n")
+
+
+def test_the_curve_leaves_out_what_is_not_run(finished):
+    table = read_table(finished.paths, "table1")
+    kept = ["em_fixed_semi_500", "em_fixed_semi_1000"]
+    part = table.assign(seeds=table["seeds"].where(table["experiment"].isin(kept), 0))
+    part.loc[part["seeds"] == 0, ["strong", "weak"]] = 0
+    everything, alone = (figures.iou_against_strong(frame, 20) for frame in (part, part[part["seeds"] > 0]))
+    assert [line.tolist() for line in lines_of(everything.axes[0])] == [
+        line.tolist() for line in lines_of(alone.axes[0])
+    ]
+    assert [text.get_text() for text in everything.legends[0].get_texts()] == [
+        "EM-Fixed (Semi), all images", "published",
+    ]  # fmt: skip
+
+
 def test_bars_are_the_table(finished):
     table = read_table(finished.paths, "table1")
     axes = figures.table_bars(table).axes[0]

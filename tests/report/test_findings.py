@@ -23,6 +23,12 @@ SEG_SEMI, EM_SEMI = (f"{name} above Bbox-Rect, with some pixel labels" for name 
 SEG_NEAR = "Bbox-Seg with some pixel labels within 4 points of pixel labels for all images"
 HELPS = "Bbox-Seg and Bbox-EM-Fixed help beside the same pixel labels"
 TAGS = "Every line with boxes alone above every line with image-level labels alone"
+COCO_LITTLE = "Image-level labels of all of MS-COCO add no more than 1 point to PASCAL-only"
+JOINT_SEMI = "Cross-Joint (Semi), with 5,000 pixel labels of MS-COCO, above"
+COCO_5000, COCO_SEMI = f"{JOINT_SEMI} these pixel labels alone", f"{JOINT_SEMI} PASCAL-only"
+COCO_ALL = "Cross-Pretrain and Cross-Joint, with all pixel labels of MS-COCO, above PASCAL-only"
+COCO_JOINT = "Cross-Joint above Cross-Pretrain, with all of these"
+OF_TABLE5 = [COCO_LITTLE, COCO_5000, COCO_SEMI, COCO_ALL, COCO_JOINT]
 OF_TABLE1 = [ADAPT, SEMI, RISE, NEAR, HELP, TOP, CRF]
 OF_TABLE3 = [SEG, EM, SEG_SEMI, EM_SEMI, SEMI, SEG_NEAR, HELPS, TAGS, TOP, CRF]
 
@@ -158,6 +164,63 @@ def test_one_seed_does_not_decide_a_difference_of_less_than_a_point(monkeypatch)
     monkeypatch.setattr(findings, "UNTESTED", UNTESTED)
     verdicts = {value: judge([value], strict=True)[0] for value in (-1.0, -0.9, 0.0, 0.9, 1.0)}
     assert list(verdicts.values()) == ["fails", "not decided", "not decided", "not decided", "holds"]
+
+
+@pytest.fixture
+def of_second(second):
+    """Findings of Table 5, with the figures of some runs replaced."""
+    metrics = read_metrics(second)
+
+    def found(**runs):
+        return {f.claim: f for f in find(second, changed(metrics, **runs)) if f.table == "table5"}
+
+    return found
+
+
+def test_findings_of_a_second_data_set(of_second):
+    found = of_second()
+    assert list(found) == OF_TABLE5 and {f.verdict for f in found.values()} == {"holds"}
+    assert [f.paper for f in found.values()] == [
+        "67.7 vs 67.6", "70.0 vs 68.7", "70.0 vs 67.6", "71.0 vs 67.6", "71.7 vs 71.0",
+    ]  # fmt: skip
+    assert [f.lines for f in found.values()] == [
+        "coco_em_fixed_semi strong_10582", "coco_cross_joint_semi coco_cross_joint_5000",
+        "coco_cross_joint_semi strong_10582", "coco_cross_pretrain strong_10582",
+        "coco_cross_joint coco_cross_pretrain",
+    ]  # fmt: skip
+    assert found[COCO_LITTLE].asked == "≤ 1" and found[COCO_LITTLE].margin == "+0.5"
+
+
+@pytest.mark.parametrize(
+    ("runs", "broken"),
+    [
+        ({"coco_em_fixed_semi": 56.0}, set()),  # a point is no more than a point
+        ({"coco_em_fixed_semi": 56.1}, {COCO_LITTLE}),
+        ({"coco_em_fixed_semi": 40.0}, set()),  # to add nothing, or to harm, is to add little
+        ({"coco_cross_joint_5000": 58.0}, {COCO_5000}),
+        ({"coco_cross_joint_semi": 54.9}, {COCO_SEMI, COCO_5000}),
+        ({"coco_cross_pretrain": 55.0}, {COCO_ALL}),
+        ({"coco_cross_joint": 54.0}, {COCO_ALL, COCO_JOINT}),
+        ({"coco_cross_joint": 59.0}, {COCO_JOINT}),
+        ({"coco_alone": 90.0}, set()),  # a variant takes no part
+    ],
+)
+def test_what_breaks_a_finding_of_a_second_data_set(of_second, runs, broken):
+    assert {f.claim for f in of_second(**runs).values() if f.verdict == "fails"} == broken
+
+
+def test_findings_of_a_second_data_set_need_both_lines(second):
+    metrics = read_metrics(second)
+
+    def found(*ids):
+        rows = [row for row in second.experiments if row.id in ids]
+        part = StudyResults(second.study, rows, second.paths, second.config_dir)
+        kept = metrics[metrics["experiment"].isin(ids)]
+        return [f.claim for f in find(part, kept) if f.table == "table5"]
+
+    assert found("strong_10582") == []
+    assert found("coco_cross_joint_semi", "coco_cross_joint_5000") == [COCO_5000]
+    assert found("strong_10582", "coco_cross_joint") == [COCO_ALL]
 
 
 def test_lines_that_were_never_published_take_no_part(with_own):

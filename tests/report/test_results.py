@@ -17,6 +17,7 @@ from weakseg.report.pictures import choose_images, image_ious, reference_run, re
 from weakseg.report.results import (
     StudyResults,
     data_counts,
+    experiment_label,
     open_results,
     read_confusion,
     read_grids,
@@ -110,6 +111,27 @@ def test_representatives_are_those_with_most_labels(finished):
     names = [row.id for row in representatives(finished, "table1")]
     assert names == ["em_fixed_weak", "em_adapt_weak", "em_fixed_semi_1464_9118", "strong_10582"]
     assert reference_run(finished)["experiment"] == "strong_10582"
+
+
+def test_pictures_are_chosen_by_a_run_on_val(second):
+    # The best run of all is one of the test stage, which has no labels of val.
+    assert reference_run(second)["experiment"] == "coco_cross_joint"
+
+
+def test_labels_of_experiments_tell_them_apart(second):
+    labels = {row.id: experiment_label(row) for row in second.experiments}
+    assert len(set(labels.values())) == len(labels)
+    assert {name: labels[name] for name in ("em_fixed_semi_200", "em_adapt_weak_largefov", "strong_10582")} == {
+        "em_fixed_semi_200": "EM-Fixed (Semi) 200+10,382",
+        "em_adapt_weak_largefov": "EM-Adapt (Weak), large FOV",
+        "strong_10582": "Strong 10,582",
+    }
+    # Of lines with another data set the images of that one are counted, as in the paper's Table 5.
+    assert labels["coco_em_fixed_semi"] == "EM-Fixed (Semi) 123,287 of coco"
+    assert labels["coco_cross_joint_semi"] == "Cross-Joint (Semi) 5,000+118,287 of coco"
+    assert labels["coco_alone"] == "Cross-Pretrain (Strong) 123,287 of coco, before VOC"
+    assert labels["coco_cross_joint_test"] == "Cross-Joint (Strong) 123,287 of coco, test list"
+    assert labels["em_adapt_weak_test"] == "EM-Adapt (Weak), test list"
 
 
 def test_confusion_of_other_classes(finished, tmp_path):

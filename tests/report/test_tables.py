@@ -1,6 +1,7 @@
 """Tables: figures computed by hand from known runs, and what stands in the way of one."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -8,8 +9,20 @@ import pytest
 
 from report.tree import IOU
 from weakseg.errors import WeaksegError
+from weakseg.report import restore, table_pages
+from weakseg.report.html import html_table
 from weakseg.report.results import StudyResults, read_metrics
-from weakseg.report.tables import COLUMNS, build_table, display_table, markdown_table, read_table, table_title
+from weakseg.report.run_page import runs_html
+from weakseg.report.tables import (
+    COLUMNS,
+    build_table,
+    display_table,
+    line_notes,
+    markdown_table,
+    read_table,
+    table_caption,
+    table_title,
+)
 
 
 @pytest.fixture
@@ -174,3 +187,123 @@ def test_markdown_has_a_row_a_line(finished):
     assert len(lines) == 2 + 12
     assert len({line.count("|") for line in lines}) == 1
     assert "| 31.0 ± 1.0 |" in lines[4]
+
+
+def test_every_published_line_stands_there_whoever_runs_it(second):
+    table = read_table(second.paths, "table2")
+    assert list(table["line"]) == list(range(1, 9))
+    assert list(table["experiment"]) == [
+        "", "", "", "", "em_adapt_weak_test", "em_fixed_semi_1464_10567_test", "em_fixed_semi_2913_9118_test",
+        "strong_12031_test",
+    ]  # fmt: skip
+    assert list(table["published_iou"]) == [25.7, 35.8, 37.0, 40.6, 39.6, 66.2, 68.5, 70.3]
+    peers = table[table["experiment"] == ""]
+    assert (peers[["seeds", "strong", "weak"]] == 0).all().all() and (peers["network"] == "").all()
+    assert peers.filter(regex="^iou").isna().all().all()
+    text = second.paths.table("table2").read_text().splitlines()
+    assert text[0] == ",".join(COLUMNS) and text[1] == "1,,MIL-FCN,0,0,,none,0,25.700,,,,,,"
+    shown = display_table(table, "weak", line_notes(second, "table2")).set_index("line")
+    assert list(shown.loc[4].drop(["method", "paper", "note"]).unique()) == ["–"]
+    assert list(shown["note"]) == [
+        "by others (Pathak 2014); weak 10k", "by others (Pinheiro and Collobert 2015); weak 760k",
+        "by others (Pinheiro and Collobert 2015); strong BING; weak 760k",
+        "by others (Pinheiro and Collobert 2015); strong MCG; weak 760k", "", "", "", "",
+    ]  # fmt: skip
+    assert (shown["paper"][4], shown["ours − paper"][4], shown["ours − paper"][5]) == ("40.6", "–", "−8.1")
+
+
+def test_lines_that_the_study_leaves_out_stand_there_too(finished, tmp_path):
+    rows = [row for row in finished.experiments if row.id in ("em_adapt_weak_largefov", "strong_10582")]
+    table = build_table(StudyResults(finished.study, rows, finished.paths, finished.config_dir), "table1")
+    assert list(table["line"]) == list(range(1, 11))
+    # A variant stands for its line, as before.
+    assert list(table["experiment"]) == ["", "em_adapt_weak_largefov", *[""] * 7, "strong_10582"]
+    shown = display_table(table, "weak", line_notes(finished, "table1"))
+    assert (shown["note"][0], shown["note"][6]) == (
+        "not run here; weak 10,582", "not run here; strong 1,464; weak 5,000",
+    )  # fmt: skip
+    assert (shown["FOV"][0], shown["paper"][0], shown["seeds"][0]) == ("small", "20.8", "–")
+    assert set(display_table(table)["note"]) == {"", "not run here"}
+    # Where every line is run there is nothing to note.
+    assert "note" not in display_table(read_table(finished.paths, "table1"))
+
+
+def test_a_run_of_another_table_goes_by_the_name_that_is_printed(second):
+    names = {table: read_table(second.paths, table).set_index("line")["method"] for table in second.tables}
+    assert list(second.tables) == [f"table{n}" for n in range(1, 7)]
+    assert (names["table5"][1], names["table6"][5]) == ("PASCAL-only", "DeepLab-CRF-LargeFOV")
+    assert names["table2"][8] == names["table4"][9] == "Strong (DeepLab-CRF-LargeFOV)"
+    assert {table: read_table(second.paths, table)["line"].nunique() for table in second.tables} == {
+        "table1": 10, "table2": 8, "table3": 8, "table4": 9, "table5": 6, "table6": 13,
+    }  # fmt: skip
+
+
+def test_a_variant_follows_its_line_even_where_it_is_trained_before(second):
+    table = read_table(second.paths, "table5")
+    assert list(table["experiment"])[4:6] == ["coco_cross_pretrain", "coco_alone"]
+    assert list(table["method"])[4:6] == ["Cross-Pretrain (Strong)", "Cross-Pretrain (Strong), before VOC"]
+    ours = table.drop_duplicates("line").set_index("line")["iou_crf_mean"]
+    assert ours[5] == 59.0
+
+
+def test_on_a_test_list_nothing_was_held_out(second):
+    for name in ("table2", "table4", "table6"):
+        run = read_table(second.paths, name).query("seeds > 0")
+        assert run["iou_crf_untuned_val_mean"].isna().all() and run["iou_crf_mean"].notna().all()
+        assert (display_table(run)["without held-out"] == "–").all()
+    assert read_table(second.paths, "table5")["iou_crf_untuned_val_mean"].notna().all()
+    metrics = read_metrics(second).set_index("experiment")["iou_dcnn_untuned_val"]
+    assert metrics.isna().sum() == 15 and metrics["coco_cross_joint"] == 56.5
+
+
+def test_a_figure_of_held_out_images_is_not_taken_over_from_a_test_run(second):
+    path = second.paths.run("strong_12031_test", 0).metrics
+    before = path.read_text()
+    try:
+        set_metrics(second, "strong_12031_test", 0, crf={"val": {"iou": 56.0}, "untuned_val": {"iou": 99.0}})
+        table = build_table(second, "table2").set_index("experiment")
+        assert pd.isna(table.loc["strong_12031_test", "iou_crf_untuned_val_mean"])
+    finally:
+        path.write_text(before)
+
+
+def test_captions_say_on_which_list(second):
+    said = {table: table_caption(second, table) for table in second.tables}
+    stands_in = "on the test set of VOC 2012; this study's own list test of 7 images stands in for it"
+    assert {table for table, text in said.items() if stands_in in text} == {"table2", "table4", "table6"}
+    assert {table for table, text in said.items() if "Mean IOU on val" in text} == {"table1", "table3", "table5"}
+    assert {table for table, text in said.items() if "images of all data sets" in text} == {"table5", "table6"}
+
+
+def test_lines_that_are_not_run_lead_nowhere(second):
+    html = html_table(second, "table4", read_table(second.paths, "table4"))
+    peer = next(row for row in html.splitlines() if ">66.2<" in row)
+    assert 'class="muted"' in peer and "href" not in peer and "by others; strong 1.4k (+MCG); boxes 9k" in peer
+    # Of each run its figures with and without the CRF, its seeds and its difference, and the counts that it has.
+    assert html.count("runs.html#") == 7 * 4 + 2 + 4 * 2 + 1 and 'runs.html#"' not in html
+
+
+def test_differences_of_the_text_stand_beside_ours(second, finished):
+    html = table_pages.stated(second, "table5")
+    shown = [re.findall("<td[^>]*>([^<]*)</td>", row) for row in html.splitlines() if "<td" in row]
+    assert shown == [
+        ["Cross-Joint (Semi) above PASCAL-only", "2.4", "3 and 1", "70.0 and 67.6", "+3.0"],
+        ["Cross-Joint (Semi) above Cross-Joint (Strong, 5,000)", "1.3", "3 and 4", "70.0 and 68.7", "+1.5"],
+        ["Cross-Joint (Strong) above PASCAL-only", "4.1", "6 and 1", "71.7 and 67.6", "+5.0"],
+    ]
+    # Against a line of others there is nothing of ours.
+    assert ">13.9<" in table_pages.stated(second, "table2") and ">–</td>" in table_pages.stated(second, "table2")
+    assert table_pages.stated(finished, "table1") == ""
+
+
+def test_results_with_a_second_stage_can_be_restored(second, tmp_path):
+    row = dict(read_metrics(second).set_index("experiment", drop=False).loc["strong_12031_test"].dropna())
+    metrics = restore._metrics("fabricated", row)
+    assert metrics["crf"] == {"val": {"iou": 56.0}, "untuned_val": {"iou": None}}
+    row = dict(read_metrics(second).set_index("experiment", drop=False).loc["coco_alone"].dropna())
+    assert restore._metrics("fabricated", row)["dcnn"] == {"val": {"iou": 28.0}, "untuned_val": {"iou": 27.5}}
+
+
+def test_the_page_of_runs_has_a_dash_for_what_a_test_run_lacks(second):
+    html = runs_html(second)
+    assert html.count('id="strong_12031_test-seed0"') == 1 and ">nan<" not in html

@@ -472,11 +472,16 @@ def index_input(wildcards):
 
 
 def table_labels(wildcards):
-    """A table by its name and what it trains with. In one column: of two, each with two texts, Snakemake makes switches."""
+    """A table by its name, what it trains with, and on which list. In one column: of two, each with two texts, Snakemake
+    makes switches.
+    """
     rows = [row for row in experiments_of(wildcards) if row.table == wildcards.table]
     kinds = {"image": "image-level labels", "box": "bounding boxes"}
     about = [text for kind, text in kinds.items() if any(row.weak_annotation == kind for row in rows)]
-    return {"table": f"{wildcards.table}: {', '.join(about) or 'pixel labels'}"}
+    about = about or ["pixel labels"]
+    about += sorted({name for row in rows for name in row.datasets})
+    about += ["test list"] if any(row.stage == "test" for row in rows) else []
+    return {"table": f"{wildcards.table}: {', '.join(about)}"}
 
 
 def page_labels(wildcards):

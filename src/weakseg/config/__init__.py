@@ -9,7 +9,7 @@ from weakseg.config.crf import Boxes, CrfDistances, CrfGrid, CrfSearch
 from weakseg.config.dataset import Dataset, Lists, OtherDataset, Role, Scenes
 from weakseg.config.experiment import EVERY, Experiment, ExperimentSheet, PaperLists, Stream
 from weakseg.config.network import FieldOfView, InitialWeights, Network, Preprocessing, TrunkName
-from weakseg.config.paper import PaperFigure, load_paper
+from weakseg.config.paper import Difference, PaperFigure, load_paper
 from weakseg.config.reading import DATA_ROOT_VARIABLE, SEEDS_VARIABLE, config_hash, resolve_path
 from weakseg.config.settings import Settings
 from weakseg.config.solver import Sampling, Solver
@@ -39,6 +39,7 @@ __all__ = [
     "CrfGrid",
     "CrfSearch",
     "Dataset",
+    "Difference",
     "Experiment",
     "ExperimentSheet",
     "FieldOfView",

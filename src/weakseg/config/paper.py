@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from weakseg.config.reading import explain, read_yaml
 from weakseg.errors import WeaksegError
@@ -22,9 +22,38 @@ class PaperFigure(Strict):
     fov: Literal["small", "large", "unknown", "none"] = Field(
         "none", description="Field of view, inferred from the text's versions."
     )
+    peer: bool = Field(False, description="Quoted from others; no experiment runs it.")
+    by: str = Field("", description="Whose line a peer's is, where that is known.")
+
+    @model_validator(mode="after")
+    def _peers_alone_are_by_others(self) -> "PaperFigure":
+        if self.by and not self.peer:
+            raise ValueError(f"{self.method}: `by` says whose line a peer's is; say `peer: true` too")
+        return self
 
 
-NO_TABLES = ("alpha", "crf_search", "crf_gain", "training", "fields_of_view")
+class Line(Strict):
+    """A line of a table of the paper."""
+
+    table: str = Field(pattern=r"^table[1-6]$")
+    line: int = Field(ge=1)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Table and line."""
+        return self.table, self.line
+
+
+class Difference(Strict):
+    """A difference between two lines that the text states."""
+
+    claim: str = Field(description="What is compared, in words.")
+    points: float = Field(gt=0, description="By how many points of mean IOU, as the text says.")
+    higher: Line
+    lower: Line
+
+
+NO_TABLES = ("differences", "alpha", "crf_search", "crf_gain", "training", "fields_of_view")
 """Keys of `paper.yaml` that are no tables; the report reads them."""
 
 

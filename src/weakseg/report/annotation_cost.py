@@ -40,7 +40,10 @@ def price(strong: int, weak: int, annotation: str, prices: AnnotationPrices) -> 
 
 
 def costs(results: StudyResults, prices: AnnotationPrices) -> pd.DataFrame:
-    """What each line costs and reaches, cheapest first; variants of a line are left out.
+    """What each line costs and reaches, cheapest first.
+
+    Left out are variants of a line, and lines that have no place on one scale with the others: those scored on another
+    list than val, and those that saw images of another data set, be it in the run that they start from.
 
     Columns: experiment, label, method, annotation, strong, weak (images really used), cost (in boxes on one image),
     share (percent of pixel labels for all training images), iou, sd (percent, over seeds; NaN for one), paper_strong,
@@ -49,8 +52,11 @@ def costs(results: StudyResults, prices: AnnotationPrices) -> pd.DataFrame:
     metrics, published = read_metrics(results), published_ious(results)
     images, listed = data_counts(results)["training"], paper_lists(results)["training"]
     rows = []
+    elsewhere: set[str | None] = set()
     for row in results.experiments:
-        if row.variant is not None:
+        if row.datasets or row.init_from in elsewhere:
+            elsewhere.add(row.id)
+        if row.variant is not None or row.stage != "val" or row.id in elsewhere:
             continue
         runs = metrics[metrics["experiment"] == row.id]
         strong, weak = int(runs["strong"].iloc[0]), int(runs["weak"].iloc[0])

@@ -32,6 +32,8 @@ METHOD_COLOURS = {
     "Bbox-EM-Fixed": "#CC79A7",
     "Bbox-Seg": "#5B3A8E",
     "Strong": "#009E73",
+    "Cross-Pretrain": "#8C6D31",
+    "Cross-Joint": "#B2182B",
 }
 """Colour of a method on every page; black for others."""
 
@@ -88,6 +90,7 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
     Lines with both annotations and all images make the curve; lines with image-level labels alone stand at 0; strong
     training on a part is a point, on all images a level. Published figures stand in grey at the same share of `train`;
     what sees fewer images than its fellow, and what varies a line, is hollow. What was never published has no grey.
+    Lines that the study does not run are left out.
 
     Args:
         table: rows of `tables/table1.csv`.
@@ -95,6 +98,7 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
     """
     figure, axes = _figure(9.2, 4.4)
     train_images = max(train_images, 1)  # a study without pixel labels has an axis too
+    table = table[table["seeds"] > 0]
     table = table.assign(variant=table["line"].duplicated())
     lines = table[~table["variant"]]
     semi = lines[(lines["strong"] > 0) & (lines["weak"] > 0)]
@@ -145,11 +149,16 @@ def iou_against_strong(table: pd.DataFrame, train_images: int) -> Figure:
 
 
 def table_bars(table: pd.DataFrame, weak: str = "weak") -> Figure:
-    """Each line of a table: this study without and with the CRF, beside the paper; `weak` names weak images."""
+    """Each line of a table: this study without and with the CRF, beside the paper; `weak` names weak images.
+
+    Lines that the study does not run show the published figure alone.
+    """
     names = []
     for row in table.itertuples():
         counts = [f"{count:,} {kind}" for count, kind in ((row.strong, "strong"), (row.weak, weak)) if count]
-        names.append(f"{row.method}, {row.fov} FOV\n{', '.join(counts)}")
+        names.append(
+            f"{row.method}, {row.fov} FOV\n{', '.join(counts)}" if row.seeds else f"{row.method}\nnot run here"
+        )
     height = np.arange(len(table))[::-1]
     figure, axes = _figure(9.0, 0.52 * len(table) + 1)
     for offset, column, label, colour in (

@@ -8,7 +8,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -49,9 +49,15 @@ SEMI_NEAR_STRONG = 8.0
 SEMI_NEAR_FROM = 750
 """Pixel labels, as the paper counts them, from which on semi-supervised lines are to be near."""
 SEG_NEAR_STRONG = 4.0
+COCO_TAGS_ADD = 1.0
+"""Points that image-level labels of MS-COCO may add; the paper prints 67.7 and 67.6, and speaks of little."""
 CRF_GAIN = (1.0, 8.0)
 CRF_FROM = 20.0
 """Mean IOU without the CRF above which it is to help: below, most pixels have the wrong class, which it spreads."""
+
+
+PASCAL_ONLY, COCO_TAGS, JOINT_SEMI, JOINT_5000, PRETRAIN, JOINT = range(1, 7)
+"""Lines of Table 5."""
 
 
 @dataclass(frozen=True)
@@ -199,11 +205,13 @@ class _Table:
         self.table = table
         published, everything = published_ious(results), paper_lists(results)["training"]
         self.lines: list[_Line] = []
+        self.by_number: dict[int, _Line] = {}
         for row in results.experiments:
             number = row.line_in(table)
             if row.variant is None and number is not None and (table, number) in published:
                 runs = metrics[metrics["experiment"] == row.id].set_index("seed")
                 self.lines.append(_Line(row, published[table, number], runs["iou_crf"], runs["iou_dcnn"]))
+                self.by_number[number] = self.lines[-1]
         self.everything = everything
         self.all_strong = [line for line in self.of("strong") if line.row.strong >= everything]
 
@@ -217,6 +225,10 @@ class _Table:
             and annotation in (None, line.row.weak_annotation)
         ]
         return sorted(found, key=lambda line: line.row.strong)
+
+    def at(self, *numbers: int) -> list[_Line]:
+        """Those of these lines, by their numbers in the table, that the study runs."""
+        return [self.by_number[number] for number in numbers if number in self.by_number]
 
     def sees_all(self, line: _Line) -> bool:
         """Whether a line uses every training image, with one annotation or another."""
@@ -233,6 +245,12 @@ class _Table:
         pairs = [_pair(a, b, -points) for a, b in itertools.product(behind, ahead)]
         note = f"The {points:g} points are this project's; the paper prints the figures."
         return _finding(self.table, claim, pairs, asked=f"≥ −{points:g}", threshold=note)
+
+    def no_more(self, claim: str, high: Iterable[_Line], low: Iterable[_Line], points: float) -> list[Finding]:
+        """Each of `high` at most so many points above each of `low`."""
+        pairs = [replace(_pair(a, b, points), at_most=True) for a, b in itertools.product(high, low)]
+        note = f"The {points:g} points are this project's; the paper prints the figures."
+        return _finding(self.table, claim, pairs, asked=f"≤ {points:g}", threshold=note)
 
     def helped(self) -> list[tuple[_Line, _Line]]:
         """Each semi-supervised line on all images beside strong training on the same pixel labels."""
@@ -326,15 +344,16 @@ def _finding(
 
 
 def find(results: StudyResults, metrics: pd.DataFrame) -> list[Finding]:
-    """The findings of Tables 1 and 3 for which a study has run the lines, in the order of the report.
+    """The findings of Tables 1, 3 and 5 for which a study has run the lines, in the order of the report.
 
     Args:
         results: the study.
         metrics: its runs, as `results.read_metrics` gives them.
     """
-    tags, boxes = (_Table(results, metrics, name) for name in ("table1", "table3"))
+    tags, boxes, coco = (_Table(results, metrics, name) for name in ("table1", "table3", "table5"))
     gain = PaperSetting.read(results.config_dir).crf_gain
-    return [*_image_level(tags), *tags.crf_helps(gain), *_boxes(boxes, tags), *boxes.crf_helps(gain)]
+    found = [*_image_level(tags), *tags.crf_helps(gain), *_boxes(boxes, tags), *boxes.crf_helps(gain)]
+    return found + _two_data_sets(coco)
 
 
 def _image_level(table: _Table) -> list[Finding]:
@@ -392,6 +411,23 @@ def _boxes(table: _Table, tags: _Table) -> list[Finding]:
         tags.of("weak", annotation="image"),
     )
     return found + _best(table)
+
+
+def _two_data_sets(table: _Table) -> list[Finding]:
+    pascal, pretrain, joint = (table.at(number) for number in (PASCAL_ONLY, PRETRAIN, JOINT))
+    found = table.no_more(
+        f"Image-level labels of all of MS-COCO add no more than {COCO_TAGS_ADD:g} point to PASCAL-only",
+        table.at(COCO_TAGS),
+        pascal,
+        COCO_TAGS_ADD,
+    )
+    semi = "Cross-Joint (Semi), with 5,000 pixel labels of MS-COCO, above"
+    found += table.above(f"{semi} these pixel labels alone", table.at(JOINT_SEMI), table.at(JOINT_5000))
+    found += table.above(f"{semi} PASCAL-only", table.at(JOINT_SEMI), pascal)
+    found += table.above(
+        "Cross-Pretrain and Cross-Joint, with all pixel labels of MS-COCO, above PASCAL-only", pretrain + joint, pascal
+    )
+    return found + table.above("Cross-Joint above Cross-Pretrain, with all of these", joint, pretrain)
 
 
 def _best(table: _Table) -> list[Finding]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from weakseg.report.findings import Finding
 from weakseg.report.provenance import figure_facts
 from weakseg.report.results import StudyResults
-from weakseg.report.tables import MISSING, display_table
+from weakseg.report.tables import MISSING, display_table, line_notes, table_caption
 from weakseg.report.thumbnails import base64_text
 
 # nbconvert has an environment of its own for notebook.html.j2, which escapes nothing; head.html.j2 serves both.
@@ -40,6 +40,7 @@ def html_rows(
     *,
     text: Sequence[str] = (),
     strong: Sequence[str] = (),
+    wrapped: Sequence[str] = (),
     muted: Sequence[bool] | None = None,
     links: Sequence[str] | None = None,
     unlinked: Sequence[str] = (),
@@ -51,14 +52,15 @@ def html_rows(
         frame: one table row a row.
         text: columns set to the left; others are numbers, set to the right.
         strong: columns to stress.
+        wrapped: columns whose cells may have several lines.
         muted: a flag a row, for rows to set back.
         links: an address a row, to which its numbers lead.
         unlinked: columns of numbers that lead nowhere.
         caption: a sentence above the table.
     """
+    kinds = (("text", text), ("strong", strong), ("wrapped", wrapped))
     columns = [
-        {"name": name, "kind": " ".join(kind for kind, names in (("text", text), ("strong", strong)) if name in names)}
-        for name in map(str, frame)
+        {"name": name, "kind": " ".join(kind for kind, names in kinds if name in names)} for name in map(str, frame)
     ]
     rows = []
     for number, values in enumerate(frame.itertuples(index=False)):
@@ -70,20 +72,17 @@ def html_rows(
     return _macro("table", columns, rows, caption)
 
 
-def html_table(frame: pd.DataFrame, weak: str = "weak") -> Markup:
-    """A table (as `tables.read_table` gives it); variants are set back under their line.
-
-    `weak` is what weakly annotated images are called (`StudyResults.weak_word`).
-    """
+def html_table(results: StudyResults, table: str, frame: pd.DataFrame) -> Markup:
+    """A table (as `tables.read_table` gives it); variants, and lines that are not run, are set back."""
     return html_rows(
-        display_table(frame, weak),
-        text=("method", "FOV"),
+        display_table(frame, results.weak_word(table), line_notes(results, table)),
+        text=("method", "FOV", "note"),
         strong=("DCNN + CRF",),
-        muted=frame["line"].duplicated().tolist(),
-        links=[f"runs.html#{experiment}" for experiment in frame["experiment"]],
+        wrapped=("note",),
+        muted=(frame["line"].duplicated() | (frame["seeds"] == 0)).tolist(),
+        links=[f"runs.html#{experiment}" if experiment else "" for experiment in frame["experiment"]],
         unlinked=("line", "paper"),
-        caption="Mean IOU on val in percent; ± is the standard deviation over seeds, the last column a difference in "
-        "points.",
+        caption=table_caption(results, table),
     )
 
 

@@ -73,7 +73,7 @@ def _facts(results: StudyResults) -> dict[str, str]:
 
 
 def _table(results: StudyResults, frame: pd.DataFrame, name: str) -> dict[str, Any]:
-    section = {"title": table_title(name), "lines": html_table(frame, results.weak_word(name)), "curve": ""}
+    section = {"title": table_title(name), "lines": html_table(results, name, frame), "curve": ""}
     if name == "table1":
         figures.set_style()
         drawing = figures.iou_against_strong(frame, data_counts(results)["pixel_labelled"])

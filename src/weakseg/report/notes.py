@@ -151,13 +151,26 @@ def conventions(results: StudyResults) -> list[str]:
         "confusion matrix over val. A class that occurs nowhere counts as 0, by the rule of the VOC development kit.",
         "The column `classes that occur` is the mean with the CRF over the classes that occur in the truth or in the "
         "prediction. A table has it where it differs from the mean over all.",
+        *_test_conventions(results),
         f"The CRF's parameters are chosen on {counts['held_out']:,} of the {counts['evaluation']:,} images of val, "
         "as in the paper. The column `without held-out` leaves these images out. Where it differs much from the whole, "
         "the tuning has helped.",
         "Strong, Weak and Boxes are the counts really used: images with pixel labels, with image-level labels, with "
         "bounding boxes.",
         f"Published figures: {PAPER}. They are single runs with VGG-16 on the full lists. A variant of a line stands "
-        "beside the figure published for the line. A dash stands for a line that was never published.",
+        "beside the figure published for the line. A dash stands for a line that was never published, or that is "
+        "not run here.",
+    ]
+
+
+def _test_conventions(results: StudyResults) -> list[str]:
+    """What holds for runs of the test stage, where there are any."""
+    if all(row.stage == "val" for row in results.experiments):
+        return []
+    listed = results.study.dataset.lists.test
+    return [
+        f"Lines of Tables 2, 4 and 6 are scored on the list {listed} instead, with the CRF of the run that they go on "
+        "from. The paper's are scored on the test set of VOC 2012, whose labels are not public."
     ]
 
 

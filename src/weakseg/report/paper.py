@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from weakseg.config import FieldOfView, Role, load_paper, load_sheet
+from weakseg.config import Difference, FieldOfView, PaperFigure, Role, load_paper, load_sheet
 from weakseg.config.reading import explain, read_yaml
 from weakseg.errors import WeaksegError
 from weakseg.report.results import StudyResults
@@ -22,6 +22,11 @@ PAPER = (
 def paper_lists(results: StudyResults) -> dict[Role, int]:
     """Images of each of the paper's lists by its role."""
     return load_sheet(results.config_dir).lists.sizes()
+
+
+def published_lines(results: StudyResults, table: str) -> dict[int, PaperFigure]:
+    """The published lines of a table by their number; none of a table that the paper has not got."""
+    return {figure.line: figure for figure in load_paper(results.config_dir) if figure.table == table}
 
 
 def published_ious(results: StudyResults) -> dict[tuple[str, int], float]:
@@ -62,6 +67,7 @@ class PaperSetting(Strict):
     """What `paper.yaml` holds besides the tables; what it leaves out is not spoken of.
 
     Attributes:
+        differences: those between lines that the text states.
         alpha: IOU in percent of the recovered foreground, by Bbox-Seg's alpha.
         crf_search: the search for the CRF's parameters.
         crf_gain: the fewest and the most points of mean IOU that the CRF adds to a line.
@@ -69,6 +75,7 @@ class PaperSetting(Strict):
         fields_of_view: mean IOU of each field of view, on val with all pixel labels.
     """
 
+    differences: tuple[Difference, ...] = ()
     alpha: dict[float, float] = Field(default_factory=dict)
     crf_search: CrfSearchSetting | None = None
     crf_gain: tuple[float, float] | None = None

@@ -1,6 +1,7 @@
 """Images of val chosen by a rule, with the label maps of a few experiments."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -31,8 +32,9 @@ def representatives(results: StudyResults, table: str) -> list[Experiment]:
 
 
 def reference_run(results: StudyResults) -> pd.Series:
-    """The row of `results.read_metrics` with the best mean IOU: the run whose image IOU chooses the pictures."""
-    metrics = read_metrics(results)
+    """The row of `results.read_metrics` with the best mean IOU on val: the run whose image IOU chooses the pictures."""
+    rows = [row for row in results.experiments if row.stage == "val"]
+    metrics = read_metrics(replace(results, experiments=rows))
     return metrics.loc[metrics["iou_crf"].idxmax()]
 
 

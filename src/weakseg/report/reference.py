@@ -30,7 +30,7 @@ from weakseg.report.results import (
     read_metrics,
     read_per_class,
 )
-from weakseg.report.tables import display_table, markdown_table, read_table, read_tables
+from weakseg.report.tables import display_table, line_notes, markdown_table, read_table, read_tables
 
 LARGEST_PAGE = 1_500_000
 """Bytes that a page may have to be kept."""
@@ -73,7 +73,8 @@ def collect_reference(
         kept["boxes"] = keep_counts(paths.boxes)
     drawn = _draw_figures(results)
     for name, frame in tables.items():
-        atomic_write_text(target / f"{name}.md", markdown_table(display_table(frame, results.weak_word(name))))
+        shown = display_table(frame, results.weak_word(name), line_notes(results, name))
+        atomic_write_text(target / f"{name}.md", markdown_table(shown))
     for name, frame in frames.items():
         with atomic_path(target / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)

@@ -115,8 +115,8 @@ def _metrics(study: str, row: dict[str, Any]) -> dict[str, Any]:
     """`metrics.json` of a run by its row of `metrics.csv`."""
     scores: dict[str, Any] = {
         stage: {
-            part: {"iou": row[f"iou_{stage}" + ("" if part == "val" else f"_{part}")]}
-            for part in ("val", "untuned_val")
+            "val": {"iou": row[f"iou_{stage}"]},
+            "untuned_val": {"iou": row.get(f"iou_{stage}_untuned_val")},  # runs of the test stage have none
         }
         for stage in ("crf", "dcnn")
     }

@@ -100,16 +100,25 @@ def open_results(
 
 
 def experiment_label(row: Experiment) -> str:
-    """A short name for figures: method, the paper's counts, and the variant."""
-    strong, weak = ("all" if count == EVERY else f"{count:,}" for count in (row.strong, row.weak))
-    counts = {"weak": "", "semi": f" {strong}+{weak}", "strong": f" {strong}"}[row.kind]
-    return f"{row.title}{counts}" + (f", {row.variant}" if row.variant else "")
+    """A short name for figures: method, the counts that the paper's table prints, the variant, and the test list.
+
+    Of lines with another data set these are the images of that one, which is named.
+    """
+    counts = ""
+    if row.kind != "weak":
+        kinds = [[s.count for s in row.counted_streams if s.is_strong == strong] for strong in (True, False)]
+        totals = [min(EVERY, sum(kind)) for kind in kinds if kind]
+        counts = " " + "+".join("all" if total == EVERY else f"{total:,}" for total in totals)
+    other = f" of {', '.join(row.datasets)}" if row.datasets else ""
+    notes = [row.variant, "test list" if row.stage == "test" else None]
+    return ", ".join([f"{row.title}{counts}{other}", *(note for note in notes if note)])
 
 
 def read_metrics(results: StudyResults) -> pd.DataFrame:
     """One row a run: experiment, line, method, kind, seed, counts used, and IOU in percent by part and stage.
 
     `iou_crf_occurring` is the mean over the classes that occur in truth or prediction; NaN where a run did not note it.
+    The columns `untuned_val` are NaN for runs of the test stage: no CRF was tuned on the list that they are scored on.
 
     Raises:
         WeaksegError: a run is missing; it names the target that makes it.
@@ -146,8 +155,10 @@ def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPath
             "iou_crf": metrics["crf"]["val"]["iou"],
             "iou_crf_occurring": _number(metrics["crf"]["val"].get("iou_occurring")),
             "iou_dcnn": metrics["dcnn"]["val"]["iou"],
-            "iou_crf_untuned_val": metrics["crf"]["untuned_val"]["iou"],
-            "iou_dcnn_untuned_val": metrics["dcnn"]["untuned_val"]["iou"],
+            **{
+                f"iou_{name}_untuned_val": _number(metrics[name]["untuned_val"]["iou"] if row.stage == "val" else None)
+                for name in ("crf", "dcnn")
+            },
         }
     except FileNotFoundError:
         raise WeaksegError(

@@ -10,7 +10,7 @@ from weakseg.report.html import render
 from weakseg.report.notes import conventions
 from weakseg.report.provenance import command_of, figure_facts, run_config
 from weakseg.report.results import StudyResults, experiment_label, read_logs, read_metrics
-from weakseg.report.tables import table_title
+from weakseg.report.tables import MISSING, table_title
 
 SEARCHED = ("w", "sigma_xy", "sigma_rgb")
 """The CRF's parameters that were searched; of some kept results the winners are not known."""
@@ -71,13 +71,14 @@ def _place(row: Experiment) -> str:
 def _seed(results: StudyResults, row: Experiment, seed: int, figures: pd.Series) -> dict[str, Any]:
     run = results.paths.run(row.id, seed)
     config = _config(results, row, seed)
+    untuned = figures["iou_crf_untuned_val"]
     crf = json.loads(run.crf.read_text(encoding="utf-8")) if run.crf.is_file() else None
     return {
         "seed": seed,
         "cells": {
             "DCNN": f"{figures['iou_dcnn']:.1f}",
             "DCNN + CRF": f"{figures['iou_crf']:.1f}",
-            "without held-out": f"{figures['iou_crf_untuned_val']:.1f}",
+            "without held-out": MISSING if pd.isna(untuned) else f"{untuned:.1f}",
             "strong": f"{figures['strong']:,}",
             "weak": f"{figures['weak']:,}",
             "minutes": f"{figures['train_seconds'] / 60:.1f}",
