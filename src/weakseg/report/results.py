@@ -152,9 +152,9 @@ def _metrics_row(results: StudyResults, row: Experiment, seed: int, run: RunPath
             "weak": metrics["weak"],
             "paper_strong": row.strong,
             "train_seconds": metrics["train_seconds"],
-            "iou_crf": metrics["crf"]["val"]["iou"],
+            "iou_crf": _number(metrics["crf"]["val"]["iou"]),
             "iou_crf_occurring": _number(metrics["crf"]["val"].get("iou_occurring")),
-            "iou_dcnn": metrics["dcnn"]["val"]["iou"],
+            "iou_dcnn": _number(metrics["dcnn"]["val"]["iou"]),
             **{
                 f"iou_{name}_untuned_val": _number(metrics[name]["untuned_val"]["iou"] if row.stage == "val" else None)
                 for name in ("crf", "dcnn")

@@ -64,6 +64,8 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
     chosen.sort(key=lambda row: (line_of[row.id], row.variant is not None))
     originals = {line_of[row.id]: row for row in reversed(chosen)}
     metrics = read_metrics(StudyResults(results.study, chosen, results.paths, results.config_dir))
+    if any(row.datasets for row in chosen):
+        metrics = _counts_of_other_sets(metrics, chosen)
     rows = []
     for row in chosen:
         line = line_of[row.id]
@@ -73,6 +75,20 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
     rows += [_published_line(figure) for line, figure in published.items() if line not in line_of.values()]
     rows.sort(key=lambda row: row["line"])
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _counts_of_other_sets(metrics: pd.DataFrame, chosen: list[Experiment]) -> pd.DataFrame:
+    """The counts that a table of several data sets prints: images of the other ones, those of a run's start included.
+
+    A run's own counts are of these already, unless it draws from the study's own data set alone.
+    """
+    first = metrics.groupby("experiment")[["strong", "weak"]].first()
+    metrics = metrics.copy()
+    for row in chosen:
+        if not row.datasets:
+            start = row.init_from if row.init_from in first.index else None
+            metrics.loc[metrics["experiment"] == row.id, ["strong", "weak"]] = first.loc[start] if start else 0
+    return metrics
 
 
 def _name(row: Experiment, table: str, original: Experiment, figure: PaperFigure | None) -> str:

@@ -193,8 +193,9 @@ def _read(record: Record, setup: Setup, resume: ResumeFolder, bar: Any, writer: 
 def _write_results(
     study: Study, experiment: Experiment, seed: int, setup: Setup, seconds: float, wall_seconds: float
 ) -> None:
+    counted = [one for one in setup.teachings if one.stream in experiment.counted_streams]
     images = {
-        kind: sum(len(teaching.ids) for teaching in setup.teachings if teaching.is_strong == (kind == "strong"))
+        kind: sum(len(teaching.ids) for teaching in counted if teaching.is_strong == (kind == "strong"))
         for kind in ("strong", "weak")
     }
     atomic_write_json(
