@@ -23,6 +23,7 @@ from weakseg.config import (
     load_sheet,
     load_study,
     load_weights,
+    reported_experiments,
     shown_run,
     study_experiments,
     study_path,
@@ -184,7 +185,7 @@ PAPER_LISTS = attempt(load_sheet, CONFIG_DIR).lists
 SHEET = {row.id: row for row in attempt(load_sheet, CONFIG_DIR).experiments}
 TABLES = study_tables(EXPERIMENTS)
 PAGES = attempt(read_pages, NOTEBOOKS)
-SHOWN_PAGES = shown_pages(PAGES, STUDY, EXPERIMENTS)
+SHOWN_PAGES = shown_pages(PAGES, STUDY, attempt(reported_experiments, STUDY, CONFIG_DIR))
 
 # File names with wildcards, and those of the configured study.
 FILES = StudyPaths("{study}", RESULTS)
@@ -258,6 +259,12 @@ def read_study(name):
 def read_experiments(name):
     """The rows of the experiment sheet that a study runs, read once."""
     return attempt(study_experiments, read_study(name), CONFIG_DIR)
+
+
+@functools.cache
+def read_reported(name):
+    """Those of which its report tells, read once."""
+    return attempt(reported_experiments, read_study(name), CONFIG_DIR)
 
 
 def study_of(wildcards):
@@ -412,14 +419,16 @@ def label_maps(wildcards):
 
 
 def experiments_of(wildcards):
-    """The rows of the experiment sheet that a study runs."""
-    return read_experiments(wildcards.study)
+    """The rows of the experiment sheet of which a study's report tells."""
+    return read_reported(wildcards.study)
 
 
 def runs_of(wildcards, table=None):
-    """The files of every run of a study, or of those that a table shows, in the order of the sheet."""
+    """The files of every run that the report tells of, or of those that a table shows, in the order of the sheet."""
     study, files = study_of(wildcards), files_of(wildcards)
-    rows = [row for row in experiments_of(wildcards) if table is None or row.line_in(table)]
+    rows = experiments_of(wildcards)
+    if table is not None:
+        rows = [row for row in read_experiments(wildcards.study) if row.line_in(table)]
     return [files.run(row.id, seed) for row in rows for seed in study.seeds_of(row.id)]
 
 
@@ -475,7 +484,7 @@ def table_labels(wildcards):
     """A table by its name, what it trains with, and on which list. In one column: of two, each with two texts, Snakemake
     makes switches.
     """
-    rows = [row for row in experiments_of(wildcards) if row.table == wildcards.table]
+    rows = [row for row in read_experiments(wildcards.study) if row.table == wildcards.table]
     kinds = {"image": "image-level labels", "box": "bounding boxes"}
     about = [text for kind, text in kinds.items() if any(row.weak_annotation == kind for row in rows)]
     about = about or ["pixel labels"]
@@ -592,7 +601,7 @@ def decides_estep_maps(wildcards):
 
 def decides_table(wildcards):
     """The lines of a table and the published figures beside them."""
-    rows = experiments_of(wildcards) + attempt(load_paper, CONFIG_DIR)
+    rows = read_experiments(wildcards.study) + attempt(load_paper, CONFIG_DIR)
     table = wildcards.table
     return config_hash(*(row for row in rows if table == row.table or table in getattr(row, "also", ())))
 

@@ -21,7 +21,7 @@ def winners(results: StudyResults) -> pd.DataFrame:
     """
     grids = read_grids(results)
     rows = []
-    for row, seed, run in results.runs():
+    for row, seed, run in results.of_val.runs():
         try:
             best = json.loads(run.crf.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
-from weakseg.config import Experiment, Study, study_experiments
+from weakseg.config import Experiment, Study, reported_experiments
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path
 from weakseg.paths import StudyPaths
@@ -441,7 +441,7 @@ def write_findings(study: Study, paths: StudyPaths, config_dir: str | Path = "co
     Raises:
         WeaksegError: a run is missing.
     """
-    results = StudyResults(study, study_experiments(study, config_dir), paths, Path(config_dir))
+    results = StudyResults(study, reported_experiments(study, config_dir), paths, Path(config_dir))
     found = find(results, read_metrics(results))
     frame = pd.DataFrame([asdict(finding) for finding in found], columns=[field.name for field in fields(Finding)])
     with atomic_path(paths.findings) as temporary:

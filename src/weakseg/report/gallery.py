@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from weakseg.annotations.chosen_images import spread
-from weakseg.config import Study, study_experiments
+from weakseg.config import Study, reported_experiments
 from weakseg.data.dataset import open_data
 from weakseg.data.images import read_index_png
 from weakseg.errors import WeaksegError
@@ -45,7 +45,7 @@ def write_gallery(study: Study, paths: StudyPaths, config_dir: str | Path = "con
     Raises:
         WeaksegError: a run, a label map or an annotation is missing.
     """
-    results = StudyResults(study, study_experiments(study, config_dir), paths, Path(config_dir))
+    results = StudyResults(study, reported_experiments(study, config_dir), paths, Path(config_dir)).of_val
     page = gallery_html(results, threads=threads)
     atomic_write_text(paths.report / f"{GALLERY}.html", page)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from weakseg.config import Study, study_experiments
+from weakseg.config import Study, reported_experiments
 from weakseg.files import atomic_write_text
 from weakseg.paths import StudyPaths
 from weakseg.report import figures
@@ -29,7 +29,7 @@ def write_index(study: Study, paths: StudyPaths, config_dir: str | Path = "confi
     Raises:
         WeaksegError: a table, the findings or a run is missing.
     """
-    results = StudyResults(study, study_experiments(study, config_dir), paths, Path(config_dir))
+    results = StudyResults(study, reported_experiments(study, config_dir), paths, Path(config_dir))
     atomic_write_text(paths.report / "runs.html", runs_html(results))
     atomic_write_text(paths.report / "index.html", index_html(results, existing_pages(paths)))
 

@@ -93,9 +93,16 @@ def shown_pages(pages: Mapping[str, Page], study: Study, experiments: list[Exper
     return [name for name, page in pages.items() if offered.issuperset(page.needs)]
 
 
+OF_VAL = ("per_class", "confusion", "crf_grid", "crf", "labels")
+"""Files that are read of runs that are scored on val alone: those of stage `test` have other images, or have none."""
+
+
 def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment], paths: StudyPaths) -> list[Path]:
     """The files of a study that `Page.reads` names; those on boxes are left out where nothing trains with any."""
-    runs = [paths.run(row.id, seed) for row in experiments for seed in study.seeds_of(row.id)]
+    runs = {
+        stage: [paths.run(row.id, seed) for row in experiments if row.stage in stage for seed in study.seeds_of(row.id)]
+        for stage in (("val",), ("val", "test"))
+    }
     boxed = any(row.label_maps for row in experiments)
     shown = shown_run(study, experiments)
     found: list[Path] = []
@@ -111,12 +118,14 @@ def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment]
         elif name in ESTEP_FILES:
             found += [getattr(paths.run(*shown), "config" if name == "estep_config" else name)] if shown else []
         else:
-            found += [path for run in runs for path in _run_files(run, name)]
+            stages = ("val",) if name in OF_VAL else ("val", "test")
+            found += [path for run in runs[stages] for path in _run_files(run, name)]
     return found
 
 
 def gallery_files(study: Study, experiments: list[Experiment], paths: StudyPaths) -> list[Path]:
     """The files that the gallery reads: what `files_read` says of all runs, and the pictures of first seeds."""
+    experiments = [row for row in experiments if row.stage == "val"]
     first = [paths.run(row.id, study.seeds_of(row.id)[0]) for row in experiments]
     found = files_read(("manifest", "metrics", "boxes", "box_maps"), study, experiments, paths)
     found += [paths.run(row.id, seed).config for row in experiments for seed in study.seeds_of(row.id)]

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from weakseg.config import Study, study_experiments
+from weakseg.config import Study, reported_experiments
 from weakseg.data.box_files import keep_counts
 from weakseg.data.dataset import read_manifest
 from weakseg.errors import WeaksegError
@@ -54,7 +54,7 @@ def collect_reference(
     Raises:
         WeaksegError: a run, a table or the report is missing, or a page is too large to keep.
     """
-    results = StudyResults(study, study_experiments(study, config_dir), paths, Path(config_dir))
+    results = StudyResults(study, reported_experiments(study, config_dir), paths, Path(config_dir))
     target = Path(out_dir) / study.name
     pages = _pages(results)
     # Read before anything is written: an unfinished study leaves the reference as it was.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from weakseg.config import load_study, study_experiments
+from weakseg.config import load_study, reported_experiments
 from weakseg.errors import WeaksegError
 from weakseg.files import atomic_path, atomic_write_json
 from weakseg.paths import RunPaths, StudyPaths
@@ -61,7 +61,7 @@ def restore_results(reference: str | Path, out: str | Path) -> StudyResults:
     config_dir = paths.root / "config"
     shutil.copytree(kept / "config", config_dir)
     study = load_study(config_dir / "studies" / f"{kept.name}.yaml", config_dir)
-    results = StudyResults(study, study_experiments(study, config_dir), paths, config_dir)
+    results = StudyResults(study, reported_experiments(study, config_dir), paths, config_dir)
 
     for name, attribute in OF_STUDY.items():
         if (kept / name).is_file():

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.config import EVERY, Experiment, Study, estep_runs, load_study, shown_run, study_experiments, study_tables
+from weakseg.config import (
+    EVERY,
+    Experiment,
+    Study,
+    estep_runs,
+    load_study,
+    reported_experiments,
+    shown_run,
+    study_tables,
+)
 from weakseg.data.dataset import ROLES, read_manifest
 from weakseg.errors import WeaksegError
 from weakseg.labels import LabelSet
@@ -58,6 +67,12 @@ class StudyResults:
         kinds = {row.weak_annotation for row in self.experiments if row.weak and row.line_in(table)}
         return "boxes" if kinds == {"box"} else "weak"
 
+    @property
+    def of_val(self) -> "StudyResults":
+        """The same without the runs of stage `test`, whose label maps and scores are of other images than val's."""
+        rows = [row for row in self.experiments if row.stage == "val"]
+        return StudyResults(self.study, rows, self.paths, self.config_dir)
+
     def runs_in(self, table: str) -> list[tuple[str, int]]:
         """Experiment and seed of every run that a table prints."""
         return [(row.id, seed) for row, seed, _ in self.runs() if row.line_in(table)]
@@ -95,7 +110,7 @@ def open_results(
             f"no {', no '.join(missing)}; make what a page reads with `snakemake --config study={study}`"
         )
     return StudyResults(
-        loaded, study_experiments(loaded, config_dir), StudyPaths(loaded.name, Path(results)), Path(config_dir)
+        loaded, reported_experiments(loaded, config_dir), StudyPaths(loaded.name, Path(results)), Path(config_dir)
     )
 
 
@@ -195,13 +210,13 @@ def _stacked(results: StudyResults, name: str) -> pd.DataFrame:
 
 
 def read_per_class(results: StudyResults) -> pd.DataFrame:
-    """IOU by class of every run."""
-    return _stacked(results, "per_class")
+    """IOU by class of every run that is scored on val."""
+    return _stacked(results.of_val, "per_class")
 
 
 def read_grids(results: StudyResults) -> pd.DataFrame:
-    """Every CRF parameter set that was tried, of every run."""
-    return _stacked(results, "crf_grid")
+    """Every CRF parameter set that was tried; runs of stage `test` try none."""
+    return _stacked(results.of_val, "crf_grid")
 
 
 def read_logs(results: StudyResults, points: int = 200) -> pd.DataFrame:
