@@ -13,6 +13,7 @@ from weakseg.config.dataset import ARCHIVES, SCENES_VERSION
 from weakseg.data.contents import FileFact, changed_names, known_facts, named_files, read_facts
 from weakseg.data.crop_labels import CropGeometry
 from weakseg.data.dataset import read_manifest
+from weakseg.data.prepare import find_test_photos
 from weakseg.data.voc import VocFolder
 from weakseg.errors import WeaksegError
 from weakseg.files import sha256_json
@@ -29,7 +30,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "solver": {"batch_for_fov": {}},
     "crf": {"finer": []},
     "compute": {"precision": "fp32", "crf": "cores"},
-    "dataset": {"annotations": None},
+    "dataset": {"annotations": None, "test_photos": None},
 }
 """Fields that came after results had been made, by section, each with the value at which a run is what it was before.
 
@@ -74,7 +75,19 @@ def data(
         scenes(study),
         {name: [row.get("checksum"), row.get("expected")] for name, row in downloaded.items()},
         _state(study, paths, data_root),
+        *_test_photos_state(study, data_root),
     ]
+
+
+def _test_photos_state(study: Study, data_root: str | Path | None) -> list[Any]:
+    """The folder of test photos and the date of its list, while it is there; empty for a study that names none."""
+    if study.dataset.test_photos is None:
+        return []
+    folder = find_test_photos(study, data_root)
+    if folder is None:
+        return [None]
+    listed = folder / "ImageSets" / "Segmentation" / f"{study.dataset.lists.test}.txt"
+    return [[str(folder), listed.stat().st_mtime_ns if listed.is_file() else None]]
 
 
 def _dataset_fields(study: Study) -> dict[str, Any]:

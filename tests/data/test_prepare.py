@@ -7,7 +7,8 @@ import pytest
 from fabricate import make_study, write_voc
 from PIL import Image
 
-from weakseg.config import DATA_ROOT_VARIABLE, Scenes
+from weakseg import decides
+from weakseg.config import DATA_ROOT_VARIABLE, Scenes, load_sheet
 from weakseg.data.contents import read_contents
 from weakseg.data.dataset import open_data, read_manifest
 from weakseg.data.images import write_index_png
@@ -300,3 +301,39 @@ def test_the_real_photos(shared_root, tmp_path):
     data = open_data(paths.manifest)
     by_class = np.sum([VOC.present(data.pixel_labels(image_id)) for image_id in data.ids("evaluation")], axis=0)
     assert by_class[1:].tolist() == [17, 15, 14, 16, 19, 18, 35, 92, 41, 59, 22, 96, 62, 17, 160, 29, 47, 31, 19, 20]
+
+
+def test_test_photos_come_from_a_folder_of_their_own_and_may_be_missing(tmp_path, capsys):
+    root = write_voc(tmp_path / "voc")
+    dataset = {"name": "v", "source": "path", "path": str(root), "lists": {"test": "test"}}
+    study = make_study(root, dataset={**dataset, "test_photos": str(tmp_path / "test")})
+    paths = StudyPaths("fabricated", tmp_path / "results")
+    prepare_data(study, paths)
+    assert json.loads(paths.manifest.read_text())["lists"]["test"] == []
+    assert "test: not there, so runs of the test stage cannot be made" in capsys.readouterr().out
+    before = decides.data(study, load_sheet().lists, paths)
+
+    other = write_voc(tmp_path / "test", train_aug=1, val=1, seed=3)
+    photos = [
+        path.rename(path.with_name(f"2009_{n:06d}.jpg"))
+        for n, path in enumerate(sorted((other / "JPEGImages").iterdir()))
+    ]
+    (other / "ImageSets" / "Segmentation" / "test.txt").write_text("".join(f"{path.stem}\n" for path in photos))
+    assert decides.data(study, load_sheet().lists, paths) != before
+    prepare_data(study, paths)
+    data = open_data(paths.manifest)
+    assert data.ids("test") == [path.stem for path in photos] and data.size(photos[0].stem) == (40, 52)
+    assert not data.has_pixel_labels(photos[0].stem)
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [([], "no such list, or an empty one"), (["2007_000009"], "1 images are trained on as well, 2007_000009")],
+)
+def test_test_lists_that_cannot_be_used(tmp_path, test, said):
+    root = write_voc(tmp_path / "voc")
+    if test:
+        (root / "ImageSets" / "Segmentation" / "test.txt").write_text("\n".join(test))
+    dataset = {"name": "v", "source": "path", "path": str(root), "lists": {"test": "test"}}
+    with pytest.raises(WeaksegError, match=said):
+        prepare_data(make_study(root, dataset=dataset), StudyPaths("fabricated", tmp_path / "results"))

@@ -131,6 +131,12 @@ class Dataset(Strict):
         "image_labels.csv of the folder, where there is one.",
     )
 
+    test_photos: str | None = Field(
+        None,
+        description="Folder with JPEGImages and ImageSets/Segmentation of the photos of `lists.test`, where the data "
+        "set's own folder has none; `{data_root}` as in `path`. While it is not there, all but the test stage can run.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _labels_of_source(cls, fields: Any) -> Any:
@@ -143,6 +149,8 @@ class Dataset(Strict):
             raise ValueError(f"dataset.path is needed where dataset.source is {self.source!r}")
         if self.source == "coco" and self.labels != "coco":
             raise ValueError("dataset.labels must be `coco`, or not be there, where dataset.source is 'coco'")
+        if self.test_photos is not None and self.lists.test is None:
+            raise ValueError("dataset.test_photos needs dataset.lists.test, which names the list of these photos")
         if self.annotations is not None and self.source != "coco":
             raise ValueError("dataset.annotations is for dataset.source 'coco'")
         if self.source == "scenes" and self.scenes is None:

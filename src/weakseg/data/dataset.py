@@ -121,4 +121,5 @@ def _open(path: Path, _changed: int) -> DataSet:
     """Opened once a process: those that label many images open it for each."""
     manifest = read_manifest(path)
     reader = READERS[manifest["reader"]]
-    return reader(manifest["root"], LabelSet.from_json(manifest["labels"]), manifest["lists"], manifest["tag_file"])
+    labels, lists = LabelSet.from_json(manifest["labels"]), manifest["lists"]
+    return reader(manifest["root"], labels, lists, manifest["tag_file"], manifest.get("test_photos"))

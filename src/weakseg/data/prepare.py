@@ -42,11 +42,15 @@ def prepare_data(
     root, source = _locate(study, paths, data_root, config_dir, threads)
     labels = study.dataset.label_set()
     tag_file = study.dataset.image_labels and resolve_path(study.dataset.image_labels, data_root=data_root)
-    folder = VocFolder(root, labels, tag_file=tag_file)
+    test_photos = find_test_photos(study, data_root)
+    folder = VocFolder(root, labels, tag_file=tag_file, test_photos=test_photos)
     if isinstance(study.dataset, OtherDataset):
         lists = _read_training_list(folder, study.dataset.lists)
     else:
-        lists = _read_lists(folder, study.dataset.lists)
+        lacking = study.dataset.test_photos is not None and test_photos is None
+        lists = _read_lists(folder, study.dataset.lists, may_lack_test=lacking)
+        if lacking:
+            print(f"{study.dataset.test_photos}: not there, so runs of the test stage cannot be made (docs/data.md)")
     if "held_out" not in lists:
         lists["held_out"] = held_out_ids(lists["evaluation"], load_sheet(config_dir).lists)
     if (share := study.dataset.lists.test_of_val) is not None:
@@ -72,6 +76,7 @@ def prepare_data(
         "root": str(root),
         "source": source,
         "tag_file": None if tag_file is None else str(tag_file),
+        **({} if test_photos is None else {"test_photos": str(test_photos)}),
         "labels": labels.to_json(),
         "lists": lists,
         "counts": {role: len(ids) for role, ids in lists.items()},
@@ -112,7 +117,18 @@ def _locate(
     return root, f"generated, seed {dataset.scenes.seed}"
 
 
-def _read_lists(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
+def find_test_photos(study: Study, data_root: str | Path | None) -> Path | None:
+    """The folder of test photos that a study names; None where it names none, or where it is not there."""
+    if study.dataset.test_photos is None:
+        return None
+    try:
+        folder = resolve_path(study.dataset.test_photos, data_root=data_root)
+    except WeaksegError:  # no data root is given
+        return None
+    return folder.absolute() if folder.is_dir() else None
+
+
+def _read_lists(folder: VocFolder, names: Lists, *, may_lack_test: bool) -> dict[str, list[str]]:
     """The lists by what they are for, held against each other; `held_out` only where the folder has one."""
     named = names.model_dump(exclude={"test_of_val"})
     found = {role: folder.read_list(name) for role, name in named.items() if name is not None}
@@ -134,7 +150,9 @@ def _read_lists(folder: VocFolder, names: Lists) -> dict[str, list[str]]:
             "the first"
         )
     if names.test is not None:
-        _check_test_list(folder.list_path(names.test), lists)
+        lists.setdefault("test", [])
+        if lists["test"] or not may_lack_test:
+            _check_test_list(folder.list_path(names.test), lists)
     return lists
 
 

@@ -29,6 +29,7 @@ class VocFolder:
         labels: LabelSet = VOC,
         lists: Mapping[str, Sequence[str]] | None = None,
         tag_file: str | Path | None = None,
+        test_photos: str | Path | None = None,
     ) -> None:
         """Open a folder.
 
@@ -37,6 +38,7 @@ class VocFolder:
             labels: what its labels mean.
             lists: image ids by what they are for, as `ids` gives them.
             tag_file: image-level labels, in place of the folder's own file.
+            test_photos: another folder with photos that this one lacks, and with their list.
 
         Raises:
             WeaksegError: the folder, its photos or its lists are missing.
@@ -56,10 +58,18 @@ class VocFolder:
             raise WeaksegError(f"{tag_file}: no such file; dataset.image_labels must name a CSV of image-level labels")
         self.tag_file = Path(tag_file) if tag_file is not None else self.root / TAG_FILE
         self._tags: dict[str, np.ndarray] | None = None
+        self.test_photos = None if test_photos is None else Path(test_photos)
 
     def list_path(self, name: str) -> Path:
-        """The file of a list."""
-        return self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+        """The file of a list; where the folder has none of this name, that of the other folder with photos."""
+        return self._first(Path("ImageSets", "Segmentation", f"{name}.txt"))
+
+    def _first(self, name: Path) -> Path:
+        """A file of the folder, or of the other one if that has it alone."""
+        own = self.root / name
+        if self.test_photos is None or own.is_file() or not (other := self.test_photos / name).is_file():
+            return own
+        return other
 
     def read_list(self, name: str) -> list[str] | None:
         """The image ids of a list, in the file's order; None where there is no such list.
@@ -90,7 +100,7 @@ class VocFolder:
 
     def image_path(self, image_id: str) -> Path:
         """The photo's file."""
-        return self.root / "JPEGImages" / f"{image_id}.jpg"
+        return self._first(Path("JPEGImages", f"{image_id}.jpg"))
 
     def mask_path(self, image_id: str) -> Path:
         """The file of the pixel labels, which an image may lack."""

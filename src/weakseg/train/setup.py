@@ -152,6 +152,11 @@ def prepare_run(
     network, solver = study.network, study.solver_of(experiment)
     paper = load_sheet(config_dir).lists
     sources = Sources.open(study, experiment, paths)
+    if experiment.stage == "test" and not sources.own.data.ids("test"):
+        raise WeaksegError(
+            f"experiment {experiment.id}: there are no test photos at {study.dataset.test_photos}; put them there and run "
+            "`weakseg data` (docs/data.md)"
+        )
     torch.manual_seed(seed)
     chosen = images_of_experiment(study, experiment, paper, sources.lists())
     of_streams = [sources.by_name[stream.dataset] for stream in experiment.streams]
