@@ -482,7 +482,8 @@ def test_the_full_study_follows_the_paper_s_protocol(project_root: Path) -> None
     assert study.sampling == Sampling() and study.sampling.repeat_factor_threshold == 0
     assert not study.sampling.valid_cells_only and study.counts == "paper"
     assert (study.methods, study.crf.coarse) == (Study.model_validate(a_study()).methods, CrfSearch().coarse)
-    assert study.solver == Solver(batch_for_fov={"small": 20}) and not study.solver_for and not study.methods_for
+    assert study.solver == Solver(batch_for_fov={"small": 20}) and not study.methods_for
+    assert study.solver_for == {"test_stage": {"iterations": 8000}}
 
 
 def test_every_field_says_what_it_is() -> None:

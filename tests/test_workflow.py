@@ -22,7 +22,7 @@ import pytest
 import yaml
 from planning import RULES, TINY, Project, begin, planned_jobs, snakemake
 
-from weakseg.config import Role, load_sheet, load_study, load_weights
+from weakseg.config import Role, load_study, load_weights, study_experiments
 from weakseg.labels import VOC
 from weakseg.needs import outside_needs
 from weakseg.paths import StudyPaths
@@ -130,8 +130,13 @@ def bring(study: str, project: Project) -> tuple[str, ...]:
             (path / "JPEGImages").mkdir(parents=True)
             lists = path / "ImageSets" / "Segmentation"
             lists.mkdir(parents=True)
-            for name in loaded.dataset.lists.model_dump().values():
+            for name in loaded.dataset.list_names():
                 (lists / f"{name}.txt").write_text(f"{name}_0001\n", encoding="utf-8")
+        elif need.what.startswith("photos of") and need.state == "missing":
+            (path / "images").mkdir(parents=True)
+            (path / "annotations").mkdir()
+            empty = {"images": [], "annotations": [], "categories": []}
+            (path / "annotations" / "instances.json").write_text(json.dumps(empty), encoding="utf-8")
         elif need.state == "missing":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -163,8 +168,7 @@ def test_every_target_of_a_study_can_be_planned(fresh: Project, study: str) -> N
     config = bring(study, fresh)
     listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=config)
     targets = [line.split()[0] for line in listed.splitlines() if line and not line.startswith("Using workflow")]
-    chosen = load_study(study, fresh.root / "config").experiments
-    experiments = [row.id for row in load_sheet(fresh.root / "config").experiments if not chosen or row.id in chosen]
+    experiments = [row.id for row in study_experiments(load_study(study, fresh.root / "config"), fresh.root / "config")]
     assert {"report", "table1", "table3", "figure4", *experiments} <= set(targets)
     assert fresh.planned(*targets, config=config)["train"] >= len(experiments)
 

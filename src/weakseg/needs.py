@@ -43,18 +43,26 @@ def outside_needs(study: Study, paths: StudyPaths, data_root: str | Path | None 
 
 
 def require_needs(study: Study, paths: StudyPaths, data_root: str | Path | None = None) -> None:
-    """Make sure that nothing is missing that a user must bring.
+    """Make sure that nothing is missing that a user must bring for a data set of a study.
 
-    A file of weights without a checksum does not count: it is an input of the rules, and another rule may make it.
+    What its other data sets need is named too where something is missing; by itself it stops only their own rules, so
+    that experiments without them can run. A file of weights without a checksum does not count: it is an input of the
+    rules, and another rule may make it.
+
+    Args:
+        study, paths: the study and its files, those of one of its other data sets if that is meant.
+        data_root: replaces `{data_root}` in configured paths.
 
     Raises:
         WeaksegError: something is; all of it is named.
     """
     weights = study.network.weights
+    named = paths.dataset
+    of_others = {f"photos of {name}" for name in study.other_datasets if name != named}
     missing = [need for need in outside_needs(study, paths, data_root) if need.state == "missing"]
     if weights is not None and weights.sha256 is None:
         missing = [need for need in missing if need.what != WEIGHTS]
-    if missing:
+    if any(need.what not in of_others for need in missing):
         raise WeaksegError(
             f"study {study.name} cannot run, {len(missing)} thing{'s are' if len(missing) > 1 else ' is'} missing:\n"
             + "\n".join(f"  {need.what}: {need.advice}" for need in missing)
@@ -64,7 +72,8 @@ def require_needs(study: Study, paths: StudyPaths, data_root: str | Path | None 
 
 def data_sets(study: Study) -> dict[str, Dataset]:
     """The data sets of a study, its own first, by what their photos are called in messages."""
-    return {"photos": study.dataset} | {f"photos of {name}": other for name, other in study.other_datasets.items()}
+    others = {name: other for name, other in study.other_datasets.items() if other is not study.dataset}
+    return {"photos": study.dataset} | {f"photos of {name}": other for name, other in others.items()}
 
 
 def _photos(dataset: Dataset, what: str, data_root: str | Path | None) -> Need | None:

@@ -154,8 +154,8 @@ def prepare_run(
     sources = Sources.open(study, experiment, paths)
     if experiment.stage == "test" and not sources.own.data.ids("test"):
         raise WeaksegError(
-            f"experiment {experiment.id}: there are no test photos at {study.dataset.test_photos}; put them there and run "
-            "`weakseg data` (docs/data.md)"
+            f"experiment {experiment.id}: there are no test photos at {study.dataset.test_photos}; put them there and "
+            "run `weakseg data` (docs/data.md)"
         )
     torch.manual_seed(seed)
     chosen = images_of_experiment(study, experiment, paper, sources.lists())
