@@ -458,7 +458,10 @@ def doctor(call: Call, allow_cpu: bool, online: bool) -> None:
     from weakseg.doctor import examine
 
     reported = reported_experiments(call.study, call.config_dir)
-    examine(call.study, reported, call.paths, call.data_root, call.config_dir, allow_cpu=allow_cpu, online=online)
+    read = {name for row in reported for name in row.datasets}
+    others = {name: other for name, other in call.study.other_datasets.items() if name in read}
+    study = call.study.model_copy(update={"other_datasets": others})
+    examine(study, reported, call.paths, call.data_root, call.config_dir, allow_cpu=allow_cpu, online=online)
 
 
 @command("Label one's own images with a trained run.")
