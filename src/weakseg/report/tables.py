@@ -44,6 +44,9 @@ TEXTS = ("experiment", "network")
 MISSING = "–"
 """Printed in place of a figure that there is not."""
 
+COUNTS_OF_OTHER_SETS = "table5"
+"""The table that counts images of MS-COCO alone: all of its lines have VOC's pixel labels besides."""
+
 NOT_RUN = "not run here"
 """Said of a published line that the study does not run."""
 
@@ -64,7 +67,7 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
     chosen.sort(key=lambda row: (line_of[row.id], row.variant is not None))
     originals = {line_of[row.id]: row for row in reversed(chosen)}
     metrics = read_metrics(StudyResults(results.study, chosen, results.paths, results.config_dir))
-    if any(row.datasets for row in chosen):
+    if table == COUNTS_OF_OTHER_SETS:
         metrics = _counts_of_other_sets(metrics, chosen)
     rows = []
     for row in chosen:
@@ -78,7 +81,7 @@ def build_table(results: StudyResults, table: str) -> pd.DataFrame:
 
 
 def _counts_of_other_sets(metrics: pd.DataFrame, chosen: list[Experiment]) -> pd.DataFrame:
-    """The counts that a table of several data sets prints: images of the other ones, those of a run's start included.
+    """The counts of images of other data sets alone, those of a run's start included.
 
     A run's own counts are of these already, unless it draws from the study's own data set alone.
     """
@@ -86,8 +89,8 @@ def _counts_of_other_sets(metrics: pd.DataFrame, chosen: list[Experiment]) -> pd
     metrics = metrics.copy()
     for row in chosen:
         if not row.datasets:
-            start = row.init_from if row.init_from in first.index else None
-            metrics.loc[metrics["experiment"] == row.id, ["strong", "weak"]] = first.loc[start] if start else 0
+            start = first.loc[row.init_from] if row.init_from in first.index else (0, 0)
+            metrics.loc[metrics["experiment"] == row.id, ["strong", "weak"]] = tuple(start)
     return metrics
 
 
@@ -177,13 +180,17 @@ def table_caption(results: StudyResults, table: str) -> str:
     sentences = ["Mean IOU on val in percent; ± is the standard deviation over seeds."]
     if any(row.stage == "test" for row in rows):
         count = read_manifest(results.paths.manifest)["counts"].get("test")
-        own = f"{results.study.dataset.lists.test}{f' of {count:,} images' if count else ''}"
+        lists, size = results.study.dataset.lists, f"{count:,} images" if count else "images"
+        own = f"the {size} of this study's list {lists.test} stand in for it."
+        if lists.test is None:
+            own = f"{size} of val, which the second stage does not train on, stand in for it."
         sentences = [
             "Mean IOU in percent; ± is the standard deviation over seeds.",
-            f"The paper's figures are on the test set of VOC 2012; this study's own list {own} stands in for it.",
+            f"The paper's figures are on the test set of VOC 2012; {own}",
         ]
-    if any(row.datasets for row in rows):
-        sentences.append("Counts are the images of all data sets that a run draws from.")
+    if table == COUNTS_OF_OTHER_SETS:
+        names = " and ".join(results.study.other_datasets[name].name for row in rows[-1:] for name in row.datasets)
+        sentences.append(f"Counts are images of {names or 'other data sets'}; every line has pixel labels besides.")
     return " ".join([*sentences, "“ours − paper” is a difference in points."])
 
 
