@@ -58,7 +58,7 @@ def make_tree(root: Path, project: Path, voc: Path | None = None, **changes) -> 
     """A finished study below `root`: data, manifest, annotation, and every file that a run writes."""
     voc = voc or write_voc_boxes(write_voc(root / "voc", train=20, train_aug=50, val=12))
     dataset = {**STUDY["dataset"], "path": str(voc)}
-    config = make_config(root / "config", project, **{"dataset": dataset, **changes})
+    config = make_config(root / "config", project, **{"dataset": dataset, "experiments": list(IOU), **changes})
     study = load_study("fabricated", config)
     experiments = study_experiments(study, config)
     paths = prepare(study, root / "results", experiments)
@@ -93,7 +93,8 @@ def add_second(results: StudyResults, root: Path, project: Path, **changes) -> S
     dataset = results.study.dataset.model_dump(mode="json")
     coco = {"name": "MS-COCO", "source": "path", "path": "coco", "labels": "coco"}
     dataset["lists"]["test"] = "test"
-    changes = {"dataset": dataset, "other_datasets": {"coco": coco}, **changes}
+    known = [*IOU, *SECOND]
+    changes = {"dataset": dataset, "other_datasets": {"coco": coco}, "experiments": known, **changes}
     config = make_config(root / "config", project, **changes)
     study = load_study("fabricated", config)
     paths = StudyPaths(study.name, root / "results")

@@ -11,7 +11,9 @@ from weakseg.config import FieldOfView, Network
 from weakseg.model.heads import GEOMETRY
 from weakseg.model.receptive_field import fc6_rate, fc6_window, nominal_field, receptive_field
 from weakseg.model.segmenter import build_model
-from weakseg.report.paper import PublishedField
+from weakseg.report.paper import PaperSetting, PublishedField
+from weakseg.report.results import StudyResults, read_metrics
+from weakseg.report.tables import MISSING
 
 MULTI_SCALE: tuple[FieldOfView, ...] = ("small", "large")
 """Fields of view whose variant with multi-scale branches is published."""
@@ -57,6 +59,48 @@ def fields_of_view(network: Network, published: Sequence[PublishedField] = (), *
             }
         )
     return pd.DataFrame(rows)
+
+
+TABLE = "fields_of_view"
+"""The table, none of the paper's, whose lines are one a field of view."""
+
+
+def compared(results: StudyResults) -> pd.DataFrame:
+    """Each field of view as people read it: what it is, what it costs, and its figures here and as published.
+
+    `images/s` are those of the training that was made, evaluation left out; a run with branches trains these alone.
+    """
+    network = results.study.network
+    published = PaperSetting.read(results.config_dir).fields_of_view
+    frame = fields_of_view(network, published, labels=len(results.study.dataset.label_set()))
+    rows = [row for row in results.experiments if row.line_in(TABLE)]
+    metrics = read_metrics(StudyResults(results.study, rows, results.paths, results.config_dir))
+    shown = []
+    for line in frame.to_dict("records"):
+        row = next((r for r in rows if (r.fov, r.multi_scale) == (line["fov"], line["multi_scale"])), None)
+        runs = metrics[metrics["experiment"] == row.id] if row else metrics.iloc[:0]
+        images = results.study.solver_of(row).iterations * results.study.solver_of(row).batch if row else 0
+        shown.append(
+            {
+                "field of view": line["fov"] + (", multi-scale" if line["multi_scale"] else ""),
+                "fc6": f"{line['kernel']}x{line['kernel']}, rate {line['rate']}",
+                "channels": line["channels"],
+                "window (px)": line["window_px"],
+                "receptive field (px)": line["receptive_field_px"],
+                "parameters (M)": f"{line['parameters_m']:.1f}",
+                "multiply-adds (G)": f"{line['gmac']:.1f}",
+                "images/s": MISSING if runs.empty else f"{images / runs['train_seconds'].mean():.0f}",
+                "DCNN": _figure(runs["iou_dcnn"].mean()),
+                "DCNN + CRF": _figure(runs["iou_crf"].mean()),
+                "paper, DCNN": _figure(line["published_iou"]),
+                "paper, + CRF": _figure(line["published_iou_crf"]),
+            }
+        )
+    return pd.DataFrame(shown)
+
+
+def _figure(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:.1f}"
 
 
 def _or_nan(value: float | None) -> float:
