@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from weakseg.config import load_study, study_experiments
+
 SHOWN = ["table", "finding", "paper", "here", "difference ± spread", "asked", "p", "verdict"]
 """Columns of a table of findings in a document."""
 
@@ -30,6 +32,37 @@ def test_every_page_of_the_docs_can_be_reached_from_the_readme(project_root: Pat
         re.findall(r"\]\((.*?)\)", text)
     )
     assert not missing
+
+
+FEATURES = {
+    "table1": "1: image-level labels, on val", "table2": "2: image-level labels, on test photos",
+    "table3": "3: boxes, on val", "table4": "4: boxes, on test photos", "table5": "5: MS-COCO beside VOC, on val",
+    "table6": "6: MS-COCO and multi-scale networks, on test photos", "fields_of_view": "fields of view (Chen et al. 2015)",
+}  # fmt: skip
+STUDIES = ("demo", "voc-subset", "voc")
+
+
+def features_table(root: Path) -> list[list[str]]:
+    """Title and rows of the table of what each study can run, and of what was run of it."""
+    rows = [["table of the paper", *(f"`{study}`" for study in STUDIES)]]
+    for table, about in FEATURES.items():
+        cells = []
+        for study in STUDIES:
+            experiments = study_experiments(load_study(study, root / "config"), root / "config")
+            lines = {row.id for row in experiments if row.line_in(table)}
+            kept = root / "results" / "reference" / study / f"{table}.csv"
+            frame = pd.read_csv(kept).query("seeds > 0") if kept.is_file() else pd.DataFrame({"experiment": []})
+            ran = len(lines & set(frame["experiment"]))
+            cells.append(f"{ran} of {len(lines)} run" if ran else f"{len(lines)}, not run")
+        rows.append([about, *cells])
+    return rows
+
+
+def test_the_table_of_features_is_true(project_root: Path) -> None:
+    text = (project_root / "README.md").read_text(encoding="utf-8")
+    block = re.findall(r"<!-- what each study can run -->\n(.*?)<!-- end -->", text, re.DOTALL)[0]
+    lines = [line for line in block.splitlines() if line and not line.startswith("|---")]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == features_table(project_root)
 
 
 def findings_table(path: Path) -> list[list[str]]:
