@@ -116,17 +116,17 @@ def _pages(results: StudyResults) -> dict[str, str]:
 
 
 def _read_winners(results: StudyResults) -> pd.DataFrame:
-    """The winner of each run's search for the CRF's parameters, as `crf.json` has it."""
+    """The winner of each run's search for the CRF's parameters, as `crf.json` has it; runs of stage `test` had none."""
     rows = []
-    for row, seed, run in results.runs():
+    for row, seed, run in results.of_val.runs():
         rows.append({"experiment": row.id, "seed": seed, **json.loads(run.crf.read_text(encoding="utf-8"))})
     return pd.DataFrame(rows)
 
 
 def _read_confusions(results: StudyResults) -> pd.DataFrame:
-    """The confusion matrices of all runs below each other, with and without the CRF."""
+    """The confusion matrices of val of all runs below each other, with and without the CRF."""
     frames = []
-    for row, seed, _ in results.runs():
+    for row, seed, _ in results.of_val.runs():
         for crf in (True, False):
             frame = read_confusion(results, row.id, seed, crf=crf).reset_index(names="truth")
             frames.append(frame.assign(experiment=row.id, seed=seed, crf=crf))
