@@ -37,7 +37,8 @@ def test_every_page_of_the_docs_can_be_reached_from_the_readme(project_root: Pat
 FEATURES = {
     "table1": "1: image-level labels, on val", "table2": "2: image-level labels, on test photos",
     "table3": "3: boxes, on val", "table4": "4: boxes, on test photos", "table5": "5: MS-COCO beside VOC, on val",
-    "table6": "6: MS-COCO and multi-scale networks, on test photos", "fields_of_view": "fields of view (Chen et al. 2015)",
+    "table6": "6: MS-COCO and multi-scale networks, on test photos",
+    "fields_of_view": "fields of view (Chen et al. 2015)",
 }  # fmt: skip
 STUDIES = ("demo", "voc-subset", "voc")
 

@@ -6,6 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 
 from report.tree import IOU
 from weakseg.errors import WeaksegError
@@ -287,13 +288,20 @@ def test_differences_of_the_text_stand_beside_ours(second, finished):
     html = table_pages.stated(second, "table5")
     shown = [re.findall("<td[^>]*>([^<]*)</td>", row) for row in html.splitlines() if "<td" in row]
     assert shown == [
-        ["Cross-Joint (Semi) above PASCAL-only", "2.4", "3 and 1", "70.0 and 67.6", "+3.0"],
-        ["Cross-Joint (Semi) above Cross-Joint (Strong, 5,000)", "1.3", "3 and 4", "70.0 and 68.7", "+1.5"],
-        ["Cross-Joint (Strong) above PASCAL-only", "4.1", "6 and 1", "71.7 and 67.6", "+5.0"],
+        ["Cross-Joint (Semi) above PASCAL-only", "2.4", "3 and 1", "70.0 and 67.6", "+3.0", "one seed"],
+        ["Cross-Joint (Semi) above Cross-Joint (Strong, 5,000)", "1.3", "3 and 4", "70.0 and 68.7", "+1.5", "one seed"],
+        ["Cross-Joint (Strong) above PASCAL-only", "4.1", "6 and 1", "71.7 and 67.6", "+5.0", "one seed"],
     ]
     # Against a line of others there is nothing of ours.
     assert ">13.9<" in table_pages.stated(second, "table2") and ">–</td>" in table_pages.stated(second, "table2")
     assert table_pages.stated(finished, "table1") == ""
+
+
+def test_a_difference_of_several_seeds_has_a_spread_and_a_test():
+    higher, lower = pd.Series([50.0, 51.0, 53.0], [0, 1, 2]), pd.Series([48.0, 49.5, 50.5, 9.0], [0, 1, 2, 5])
+    expected = ttest_rel(higher, lower[[0, 1, 2]])
+    assert table_pages._difference(higher, lower) == ("+2.0 ± 0.5", f"p = {expected.pvalue:.3f} (3)")
+    assert table_pages._difference(lower[[0]], higher) == ("−3.3", "one seed")
 
 
 def test_results_with_a_second_stage_can_be_restored(second, tmp_path):

@@ -4,10 +4,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from weakseg.report import figures
-from weakseg.report.findings import read_findings
+from weakseg.report.findings import judge, read_findings
 from weakseg.report.html import html_findings, html_rows, html_table, image_tag, made_of
 from weakseg.report.paper import PaperSetting, published_ious
-from weakseg.report.results import StudyResults
+from weakseg.report.results import StudyResults, read_metrics
 from weakseg.report.tables import MISSING, read_table, table_title
 
 
@@ -30,21 +30,27 @@ def verdicts(results: StudyResults, table: str) -> Markup:
 
 
 def stated(results: StudyResults, table: str) -> Markup:
-    """The differences between lines of the table that the paper's text states, beside those here; empty without any."""
-    published, frame = published_ious(results), read_table(results.paths, table)
-    # The first of a line is the line itself; variants come after it.
-    ours = frame.drop_duplicates("line").set_index("line")["iou_crf_mean"]
+    """The differences between lines of the table that the paper's text states, beside those here; empty without any.
+
+    Those here are means over common seeds with their standard deviation, and p of the paired t-test against 0.
+    """
+    published = published_ious(results)
+    lines = {row.line_in(table): row for row in results.experiments if row.line_in(table) and row.variant is None}
+    chosen = StudyResults(results.study, list(lines.values()), results.paths, results.config_dir)
+    metrics = read_metrics(chosen).set_index(["experiment", "seed"])["iou_crf"]
     rows = []
     for one in PaperSetting.read(results.config_dir).differences:
         if one.higher.table == one.lower.table == table:
-            here = ours.get(one.higher.line, float("nan")) - ours.get(one.lower.line, float("nan"))
+            runs = [metrics[lines[end.line].id] for end in (one.higher, one.lower) if end.line in lines]
+            here, p = _difference(*runs) if len(runs) == 2 else (MISSING, MISSING)
             rows.append(
                 {
                     "in the text": one.claim,
                     "points": f"{one.points:.1f}",
                     "lines": f"{one.higher.line} and {one.lower.line}",
                     "printed": f"{published[one.higher.place]:.1f} and {published[one.lower.place]:.1f}",
-                    "here": MISSING if pd.isna(here) else f"{here:+.1f}".replace("-", "−"),
+                    "here": here,
+                    "paired test (seeds)": p,
                 }
             )
     if not rows:
@@ -53,5 +59,17 @@ def stated(results: StudyResults, table: str) -> Markup:
         pd.DataFrame(rows),
         text=("in the text",),
         strong=("here",),
-        caption="Differences that the paper's text states, in points, with the lines that they compare.",
+        caption="Differences that the paper's text states, in points, with the lines that they compare; here with the "
+        "standard deviation over seeds.",
     )
+
+
+def _difference(higher: pd.Series, lower: pd.Series) -> tuple[str, str]:
+    """The mean difference of two lines' figures by seed, with its spread, and p; of one common seed the difference."""
+    seeds = sorted(set(higher.index) & set(lower.index))
+    if len(seeds) < 2:
+        return f"{higher.mean() - lower.mean():+.1f}".replace("-", "−"), "one seed"
+    differences = higher[seeds] - lower[seeds]
+    p = judge(differences.tolist(), strict=True)[1]
+    text = f"{differences.mean():+.1f} ± {differences.std():.1f}".replace("-", "−")
+    return text, f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'} ({len(seeds)})"
