@@ -16,7 +16,7 @@ NAMES = get_args(Network.model_fields["trunk"].annotation)
 MEASURED = Study.model_validate(
     {
         "name": "measured",
-        "description": "What voc-subset was when its jobs were measured; it may change, and what was measured does not.",
+        "description": "What voc-subset was when its jobs were measured. It has changed since.",
         "dataset": {"name": "PASCAL VOC 2012 subset", "source": "path", "path": "photos"},
         "network": {
             "trunk": "efficientnet_lite0", "output_stride": 16, "head_channels": 128, "skip_classifier": True,
