@@ -847,6 +847,16 @@ def test_rules_ask_for_a_gpu_if_they_use_one_and_for_what_they_need(wordy: Proje
     assert int(slowly["train"]["runtime"]) > 287 * 60
 
 
+def test_jobs_that_read_the_principal_axes_name_them(wordy: Project) -> None:
+    """The tiny study has none, so that no job of it fails without."""
+    printed = wordy.snakemake("--dry-run", config=("study=demo",))
+    jobs = re.findall(r"^rule (\w+):\n    input: (.*)$", printed, re.MULTILINE)
+    axes = str(StudyPaths("demo").projection)
+    readers = {rule for rule, inputs in jobs if axes in inputs.split(", ")}
+    others = {rule for rule, inputs in jobs if axes not in inputs.split(", ")}
+    assert readers == {"features", "train", "estep_maps"} and not readers & others
+
+
 def test_what_needs_a_network_runs_where_snakemake_runs(wordy: Project) -> None:
     """On a cluster; in a dry run every rule is a local one."""
     with (wordy.root / "Snakefile").open("a", encoding="utf-8") as snakefile:
