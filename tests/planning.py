@@ -49,7 +49,7 @@ TINY = ("study=tiny", "config_dir=tests/tiny/config")
 RULES = {
     "data", "annotate", "weights", "pretrain", "features", "train", "score", "tune_crf", "evaluate", "table",
     "findings", "notebook", "page", "index", "scenes", "bbox_rect", "tune_boxes", "bbox_seg", "label_quality",
-    "estep_maps", "projection", "gallery_page",
+    "estep_maps", "projection", "gallery_page", "submission",
 }  # fmt: skip
 
 

@@ -18,9 +18,10 @@ from weakseg.paths import StudyPaths
 RULES = (
     "scenes", "data", "weights", "pretrain", "annotate", "bbox-rect", "tune-boxes", "bbox-seg", "label-quality",
     "projection", "features", "train", "estep-maps", "score", "tune-crf", "evaluate", "tables", "findings", "index",
-    "gallery",
+    "gallery", "submission",
 )  # fmt: skip
 BY_HAND = ("doctor", "reference", "report", "schemas", "segment")
+OF_A_RUN = ("train", "estep-maps", "score", "tune-crf", "evaluate", "submission")
 
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "numpy", "pydantic", "numba", "joblib"}
 
@@ -53,7 +54,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     listed = shown[shown.index("Options:") :].splitlines()[1:]
     assert all(re.match(r"  -.*  \w|  -\S.*$|    ", line) for line in listed)
     assert ("--study" in shown) == (command not in ("report", "schemas", "segment", "weights"))
-    assert ("--seed" in shown) == (command in ("train", "estep-maps", "score", "tune-crf", "evaluate"))
+    assert ("--seed" in shown) == (command in OF_A_RUN)
 
 
 def test_version_and_help_wait_for_no_library() -> None:

@@ -22,21 +22,19 @@ import pytest
 import yaml
 from planning import RULES, TINY, Project, begin, planned_jobs, snakemake
 
-from weakseg.config import Role, load_study, load_weights, study_experiments
+from weakseg.config import Role, load_sheet, load_study, load_weights, study_experiments
 from weakseg.labels import VOC
 from weakseg.needs import outside_needs
 from weakseg.paths import StudyPaths
 from weakseg.report.findings import Finding
 
 STUDIES = [path.stem for path in sorted((Path(__file__).parents[1] / "config" / "studies").glob("*.yaml"))]
-RUNS = [
-    ("em_adapt_weak", 0),
-    ("em_fixed_semi_1464_9118", 0),
-    ("strong_1464", 0),
-    ("strong_1464", 1),
-    ("bbox_seg_semi", 0),
-    ("bbox_em_fixed_weak", 0),  # the run whose E-step is shown
-]
+TINY_CONFIG = Path(__file__).parent / "tiny" / "config"
+TINY_STUDY = load_study("tiny", TINY_CONFIG)
+ROWS = study_experiments(TINY_STUDY, TINY_CONFIG)
+RUNS = [(row.id, seed) for row in ROWS for seed in TINY_STUDY.seeds_of(row.id)]
+TUNED = [(row.id, seed) for row in ROWS for seed in TINY_STUDY.seeds_of(row.id) if row.stage == "val"]
+"""Runs whose CRF is searched for; one of stage `test` has that of the run it goes back to."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -45,7 +43,10 @@ LIKE_OTHERS = ("annotation_cost", "crf_grid", "iou_vs_strong", "qualitative", "t
 """Notebooks that are planned as others are: without them each plan is sooner made."""
 
 BOX_RULES = ("bbox_rect", "tune_boxes", "bbox_seg", "label_quality")
-EVERY_RUN = {"train": 6, "estep_maps": 3, "score": 6, "tune_crf": 6, "evaluate": 6}
+EVERY_RUN = {
+    **dict.fromkeys(("train", "score", "evaluate"), len(RUNS)), "tune_crf": len(TUNED),
+    "estep_maps": 3,  # one run a method
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +111,16 @@ STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
 
 
 def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
-    # The tiny study runs lines of Tables 1 and 3, which are pages of their own.
-    others = ("table2", "table4", "table5", "table6")
-    pages = sum(path.stem not in others for path in (fresh.root / "notebooks").glob("*.ipynb"))
-    runs = dict.fromkeys(("score", "tune_crf", "evaluate"), len(RUNS))
-    once = dict.fromkeys(("scenes", "data", "annotate", "pretrain", "findings", "gallery_page", "index", *BOX_RULES), 1)
-    twice = dict.fromkeys(("features", "table"), 2)
-    expected = {**runs, **once, **twice, "train": len(RUNS), "estep_maps": 3, "notebook": pages, "page": pages}
-    assert fresh.planned() == {name: count for name, count in expected.items() if count}
+    assert len(RUNS) == 12 and len(TUNED) == 10
+    # The tiny study runs lines of all tables but one; each is a page of its own.
+    tables = {row.table for row in ROWS}
+    assert tables == {"table1", "table2", "table3", "table5", "table6"}
+    pages = sum(path.stem != "table4" for path in (fresh.root / "notebooks").glob("*.ipynb"))
+    # Of both data sets the images, of one the rest. Maps of its three lists, and of the other's training images.
+    once = dict.fromkeys(("pretrain", "findings", "gallery_page", "index", *BOX_RULES), 1)
+    twice = dict.fromkeys(("scenes", "data", "annotate"), 1 + len(TINY_STUDY.other_datasets))
+    report = {"table": len(tables), "notebook": pages, "page": pages}
+    assert fresh.planned() == {**EVERY_RUN, **once, **twice, **report, "features": 4}
 
 
 def bring(study: str, project: Project) -> tuple[str, ...]:
@@ -226,7 +229,9 @@ def test_run_by_file_name_of_a_study_that_is_not_the_configured_one(fresh: Proje
 
 def test_the_gallery_is_part_of_the_report_and_a_target(fresh: Project, project_root: Path) -> None:
     planned = fresh.planned("gallery")
-    drawn = {"train": 6, "evaluate": 6, "estep_maps": 3, "bbox_rect": 1, "bbox_seg": 1, "gallery_page": 1}
+    # Every run that labels val's photos, of which one draws; the second stage labels others.
+    runs = dict.fromkeys(("train", "evaluate"), len(TUNED))
+    drawn = {**runs, "estep_maps": 3, "bbox_rect": 1, "bbox_seg": 1, "gallery_page": 1}
     assert planned.items() >= drawn.items() and not {"notebook", "page", "table", "index"} & set(planned)
     page = project_root / "src/weakseg/report/page"
     included = set(re.findall(r"'(gallery\S*)'", (page / "gallery.html.j2").read_text(encoding="utf-8")))
@@ -253,10 +258,38 @@ def test_figure_4_and_the_boxes_train_no_more_than_they_show(fresh: Project) -> 
     planned = fresh.planned("figure4")
     assert planned["estep_maps"] == planned["train"] == 1 and "score" not in planned
     assert "bbox_seg" in fresh.planned("boxes")
-    assert fresh.planned("table3") == {
-        name: count for name, count in fresh.planned().items()
-        if name not in ("findings", "notebook", "page", "gallery_page", "index", "label_quality", "estep_maps")
-    } | {"table": 1, "train": 4, "score": 4, "tune_crf": 4, "evaluate": 4}  # fmt: skip
+    runs = sum(len(TINY_STUDY.seeds_of(row.id)) for row in ROWS if row.line_in("table3"))
+    assert runs == 5 and fresh.planned("table3") == {
+        **dict.fromkeys(("scenes", "data", "annotate", "pretrain", "bbox_rect", "tune_boxes", "bbox_seg", "table"), 1),
+        **dict.fromkeys(("train", "score", "tune_crf", "evaluate"), runs), "features": 2,
+    }  # fmt: skip
+
+
+def test_another_data_set_and_a_second_stage_ask_for_no_more_than_they_need(fresh: Project) -> None:
+    once = {"pretrain": 1, "table": 1}
+    both = dict.fromkeys(("scenes", "data", "annotate"), 2)
+    runs = dict.fromkeys(("train", "score", "tune_crf", "evaluate"), 4)
+    # Training images of both, and val's.
+    assert fresh.planned("table5") == {**once, **both, **runs, "features": 3}
+    # The second stage's start is trained, and its CRF, which the others take, is searched for; it is not evaluated. The
+    # run with branches reads photos: the maps are those of its start.
+    one = dict.fromkeys(both, 1)
+    assert fresh.planned("table6") == {
+        **once, **one, "train": 3, "score": 3, "tune_crf": 1, "evaluate": 2, "features": 3,
+    }  # fmt: skip
+
+
+def test_an_archive_for_the_server_is_made_by_its_name(fresh: Project, finished: Project) -> None:
+    archive = str(StudyPaths("tiny").run("strong_12031_test", 0).submission)
+    assert finished.planned(archive) == {"submission": 1}
+    planned = fresh.planned(archive)
+    assert planned.items() >= {"submission": 1, "evaluate": 1, "train": 2}.items() and "table" not in planned
+    (words,) = (
+        words
+        for words in shell_commands(fresh.snakemake(archive, "--dry-run", "--printshellcmds"))
+        if "submission" in words
+    )
+    assert words[words.index("--experiment") :][:4] == ["--experiment", "strong_12031_test", "--seed", "0"]
 
 
 def test_a_study_without_boxes_leaves_their_lines_and_pages_out(fresh: Project) -> None:
@@ -265,10 +298,13 @@ def test_a_study_without_boxes_leaves_their_lines_and_pages_out(fresh: Project) 
     study.update(name="boxless", boxes=None, experiments=None)
     (fresh.root / "boxless.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     planned = fresh.planned(config=("study=boxless.yaml", TINY[1]))
-    assert not set(BOX_RULES) & set(planned) and planned["table"] == 1
+    assert not set(BOX_RULES) & set(planned) and planned["table"] == 4
+    rows = [row for row in load_sheet(TINY_CONFIG).experiments if not row.label_maps]
+    assert planned["train"] == sum(len(TINY_STUDY.seeds_of(row.id)) for row in rows) > len(RUNS)
     assert planned["estep_maps"] == 2  # those of EM-Fixed and EM-Adapt
     listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=("study=boxless.yaml", TINY[1])).split()
-    assert "table3" not in listed and "figure4" not in listed and "table1" in listed
+    assert {"table1", "table2", "table5", "table6"} <= set(listed)
+    assert not {"table3", "table4", "figure4", "boxes"} & set(listed)
 
 
 def test_an_experiment_cannot_be_called_like_another_target(fresh: Project) -> None:
@@ -352,11 +388,20 @@ def test_edit_of_a_rule_s_command_trains_nothing(
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        (lambda s: s["crf"].update(iterations=3), {"tune_crf": 6, "evaluate": 6}),
+        (lambda s: s["crf"].update(iterations=3), {"tune_crf": len(TUNED), "evaluate": len(RUNS)}),
         (lambda s: s["solver"].update(lr=0.02), {**EVERY_RUN, "label_quality": 1}),
         (
             lambda s: s.update(solver_for={"em_adapt_weak": {"lr": 0.02}}),
             {"train": 1, "estep_maps": 1, "score": 1, "tune_crf": 1, "evaluate": 1},
+        ),
+        (
+            # What the second stage goes on from, and the branches from that.
+            lambda s: s.update(solver_for={"strong_10582": {"lr": 0.02}}),
+            {"train": 3, "score": 3, "tune_crf": 1, "evaluate": 3},
+        ),
+        (
+            lambda s: s.update(solver_for={"multi_scale": {"lr": 0.02}}),
+            {"train": 1, "score": 1, "evaluate": 1},
         ),
         (
             # EM-Adapt alone.
@@ -381,15 +426,28 @@ def test_edit_of_a_rule_s_command_trains_nothing(
         ),
         (
             lambda s: s["dataset"]["scenes"].update(seed=2),
-            {"scenes": 1, "data": 1, "annotate": 1, "pretrain": 1, "features": 2}
+            # The other data set's stay, but the trunk is pre-trained anew.
+            {"scenes": 1, "data": 1, "annotate": 1, "pretrain": 1, "features": 4}
             | dict.fromkeys(BOX_RULES, 1)
             | EVERY_RUN,
+        ),
+        (
+            # Two runs draw from it, and one starts from one of these.
+            lambda s: s["other_datasets"]["coco"]["scenes"].update(seed=3),
+            dict.fromkeys(("scenes", "data", "annotate", "features"), 1)
+            | dict.fromkeys(("train", "score", "tune_crf", "evaluate"), 3),
+        ),
+        (
+            lambda s: s["other_datasets"]["coco"].update(images_for={123287: 3}),
+            dict.fromkeys(("train", "score", "tune_crf", "evaluate"), 3),
         ),
     ],
     ids=[
         "crf",
         "solver",
         "solver of a run",
+        "solver of a start",
+        "solver of branches",
         "estep",
         "estep of boxes",
         "network",
@@ -397,6 +455,8 @@ def test_edit_of_a_rule_s_command_trains_nothing(
         "boxes",
         "label quality",
         "images",
+        "images of another data set",
+        "count of another data set",
     ],
 )
 def test_change_of_a_study_runs_what_depends_on_it(
@@ -497,13 +557,19 @@ def test_every_job_leaves_a_mark_until_it_ends_well(fresh: Project) -> None:
 
 
 def test_a_notebook_is_given_the_files_that_it_reads(fresh: Project) -> None:
-    printed = fresh.snakemake("results/tiny/report/table1.html", "--dry-run", "--printshellcmds")
-    (words,) = (words for words in shell_commands(printed) if "papermill" in words)
+    def given(page: str) -> list[str]:
+        printed = fresh.snakemake(f"results/tiny/report/{page}.html", "--dry-run", "--printshellcmds")
+        (words,) = (words for words in shell_commands(printed) if "papermill" in words)
+        return json.loads(words[words.index("-y") + 1])["files"]
+
     files = StudyPaths("tiny", Path("results"))
-    read = [files.manifest, files.table("table1"), files.table("table3"), files.findings, files.boxes]
-    given = json.loads(words[words.index("-y") + 1])["files"]
-    assert given[: len(read)] == [str(path) for path in read]
-    assert sorted(given[len(read) :]) == sorted(str(files.run(*run).config) for run in RUNS)
+    tables = [files.table(name) for name in sorted({row.table for row in ROWS})]
+    read, of_table = [files.manifest, *tables, files.findings, files.boxes], given("table1")
+    assert of_table[: len(read)] == [str(path) for path in read]
+    assert sorted(of_table[len(read) :]) == sorted(str(files.run(*run).config) for run in RUNS)
+    # Classes are compared on val, which runs of the second stage are not scored on.
+    by_class = [path for path in given("per_class") if path.endswith("/per_class.csv")]
+    assert sorted(by_class) == sorted(str(files.run(*run).per_class) for run in TUNED)
 
 
 ODD = "my runs $x 'ü' #2;"
@@ -516,8 +582,9 @@ def test_names_may_hold_signs_of_the_shell(fresh: Project) -> None:
     study.write_text((fresh.root / STUDY_FILE).read_text(encoding="utf-8").replace("name: tiny", "name: odd", 1))
     config = (f"study={study}", f"config_dir={config_dir}", f"results={ODD}")
     commands = shell_commands(fresh.snakemake("--dry-run", "--printshellcmds", config=config))
+    folders = {words[1].partition("/logs/")[0] for words in commands}
+    assert folders == {f"{ODD}/odd", f"{ODD}/odd/datasets/coco"}
     for words in commands:
-        assert words[1].startswith(f"{ODD}/odd/logs/")
         named = {str(study), config_dir, ODD} if {"weakseg", "papermill"} & set(words) else set()
         assert named <= set(words)
     assert {"weakseg", "papermill", "jupyter"} <= {word for words in commands for word in words}
@@ -764,6 +831,7 @@ def test_rules_ask_for_a_gpu_if_they_use_one_and_for_what_they_need(wordy: Proje
     jobs = asked(wordy.snakemake("--dry-run", "--cores", "2", config=bring("voc-subset", wordy)))
     for config in (("study=demo",), TINY):
         jobs |= asked(wordy.snakemake("--dry-run", "--cores", "2", config=config))
+    jobs |= asked(wordy.snakemake(str(StudyPaths("tiny").run("strong_12031_test", 0).submission), "--dry-run"))
     assert {rule for rule, resources in jobs.items() if "gpu" in resources} == GPU_RULES
     assert set(jobs) >= RULES and all(jobs[rule]["gpu"] == "1" for rule in GPU_RULES)
     assert all({"mem_mb", "runtime"} <= set(resources) for rule, resources in jobs.items() if rule in RULES)
@@ -777,6 +845,16 @@ def test_rules_ask_for_a_gpu_if_they_use_one_and_for_what_they_need(wordy: Proje
     slow = (*bring("voc", wordy), "allow_cpu=true")
     slowly = asked(wordy.snakemake("em_fixed_weak", "--dry-run", "--cores", "2", config=slow))
     assert int(slowly["train"]["runtime"]) > 287 * 60
+
+
+def test_jobs_that_read_the_principal_axes_name_them(wordy: Project) -> None:
+    """The tiny study has none, so that no job of it fails without."""
+    printed = wordy.snakemake("--dry-run", config=("study=demo",))
+    jobs = re.findall(r"^rule (\w+):\n    input: (.*)$", printed, re.MULTILINE)
+    axes = str(StudyPaths("demo").projection)
+    readers = {rule for rule, inputs in jobs if axes in inputs.split(", ")}
+    others = {rule for rule, inputs in jobs if axes not in inputs.split(", ")}
+    assert readers == {"features", "train", "estep_maps"} and not readers & others
 
 
 def test_what_needs_a_network_runs_where_snakemake_runs(wordy: Project) -> None:

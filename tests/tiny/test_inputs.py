@@ -22,8 +22,24 @@ def results() -> Path:
     return Path(folder)
 
 
+BESIDE = {
+    "train": ("coco_em_fixed_semi", "coco_cross_pretrain", "strong_12031_test", "strong_12031_msc_test"),
+    "score": ("strong_12031_test", "strong_12031_msc_test"),
+    "evaluate": ("strong_12031_test",),
+}
+"""Runs whose jobs read what those of others do not: another data set, a start, test photos, photos in place of maps."""
+
+
+def name_of(rule: str, output: str) -> str:
+    """What a job is an example of: its rule, for the study's own data set or another one, or for a run of `BESIDE`."""
+    if "/datasets/" in output:
+        return f"{rule}-of-another-data-set"
+    run = re.search(r"/runs/(\w+)/", output)
+    return f"{rule}-{run[1]}" if run and run[1] in BESIDE.get(rule, ()) else rule
+
+
 def jobs(project_root: Path, results: Path) -> dict[str, dict[str, list[str]]]:
-    """A finished job of each rule of the tiny study: its inputs, outputs and command, as Snakemake recorded them."""
+    """A finished job of each kind (`name_of`): its inputs, outputs and command, as Snakemake recorded them."""
     config = ["study=tiny", "config_dir=tests/tiny/config", f"results={results}"]
     done = snakemake(["--detailed-summary", "--config", *config], project_root, dict(os.environ))
     assert done.returncode == 0, done.stdout
@@ -33,7 +49,7 @@ def jobs(project_root: Path, results: Path) -> dict[str, dict[str, list[str]]]:
         if len(columns) == 8 and columns[0].startswith(f"{results}/"):
             output, _, rule, logs, inputs, command, _, _ = columns
             known = {"input": inputs.split(","), "output": [], "log": logs.split(","), "command": [command]}
-            job = found.setdefault(rule, known)
+            job = found.setdefault(name_of(rule, output), known)
             if job["command"] == [command]:
                 job["output"].append(output)
     return found
@@ -44,11 +60,16 @@ def test_what_reads_images_runs_again_when_their_files_change(results: Path, pro
     readers = {"annotate", "bbox_rect", "tune_boxes", "bbox_seg", "features", "train", "score", "tune_crf", "evaluate"}
     found = jobs(project_root, results)
     assert all(f"{results}/tiny/data/contents.json" in found[rule]["input"] for rule in readers)
+    other = f"{results}/tiny/datasets/coco/data/contents.json"
+    readers = {"annotate-of-another-data-set", "features-of-another-data-set", "train-coco_em_fixed_semi"}
+    assert all(other in found[rule]["input"] for rule in readers) and other not in found["train"]["input"]
 
 
 def test_each_rule_runs_on_its_declared_inputs_alone(results: Path, project_root: Path, tmp_path: Path) -> None:
     planned = jobs(project_root, results)
     assert {"scenes", "data", "annotate", "train", "estep_maps", "evaluate", "notebook", "index"} <= set(planned)
+    assert {f"{rule}-of-another-data-set" for rule in ("scenes", "data", "annotate", "features")} <= set(planned)
+    assert {f"{rule}-{run}" for rule, runs in BESIDE.items() for run in runs} <= set(planned)
     path = os.pathsep.join([str(warm.commands()), str(project_root / ".venv" / "bin"), os.environ["PATH"]])
     environment = {**os.environ, "PYTHONPATH": str(project_root / "src"), "PATH": path}
     failed = {}

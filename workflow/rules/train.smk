@@ -170,6 +170,7 @@ rule estep_maps:
         boxes=FILES.boxes,
         weights=initial_weights,
         named_weights=named_weights,
+        projection=projection,
         features=training_maps,
         label_maps=label_maps,
         snapshots=RUN.snapshots,
