@@ -146,7 +146,8 @@ def test_requests_hold_what_was_measured():
 
 def test_estimates_are_near_what_was_measured():
     """22 trainings: 132 minutes of two cores, 52 s of CRF search and 85 s of evaluation a run."""
-    runs = [row for row in study_experiments(MEASURED) for _ in MEASURED.seeds_of(row.id)]
+    rows = [row for row in study_experiments(MEASURED) if row.table in ("table1", "table3")]
+    runs = [row for row in rows for _ in MEASURED.seeds_of(row.id)]
     hours = costs.hours(MEASURED, runs, SUBSET, gpu=False, cores=2)
     assert len(runs) == 22 and 0.5 < hours.training / (132 / 60) < 2
     assert 0.5 < hours.cores / (22 * (52 + 85) / 3600) < 2

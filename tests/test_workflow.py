@@ -111,10 +111,10 @@ STUDY_FILE = "tests/tiny/config/studies/tiny.yaml"
 
 
 def test_default_target_runs_every_rule_once_a_run(fresh: Project) -> None:
-    assert len(RUNS) == 12 and len(TUNED) == 10
+    assert len(RUNS) == 13 and len(TUNED) == 11
     # The tiny study runs lines of all tables but one; each is a page of its own.
     tables = {row.table for row in ROWS}
-    assert tables == {"table1", "table2", "table3", "table5", "table6"}
+    assert tables == {"table1", "table2", "table3", "table5", "table6", "fields_of_view"}
     pages = sum(path.stem != "table4" for path in (fresh.root / "notebooks").glob("*.ipynb"))
     # Of both data sets the images, of one the rest. Maps of its three lists, and of the other's training images.
     once = dict.fromkeys(("pretrain", "findings", "gallery_page", "index", *BOX_RULES), 1)
@@ -298,12 +298,12 @@ def test_a_study_without_boxes_leaves_their_lines_and_pages_out(fresh: Project) 
     study.update(name="boxless", boxes=None, experiments=None)
     (fresh.root / "boxless.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     planned = fresh.planned(config=("study=boxless.yaml", TINY[1]))
-    assert not set(BOX_RULES) & set(planned) and planned["table"] == 4
+    assert not set(BOX_RULES) & set(planned) and planned["table"] == 5
     rows = [row for row in load_sheet(TINY_CONFIG).experiments if not row.label_maps]
     assert planned["train"] == sum(len(TINY_STUDY.seeds_of(row.id)) for row in rows) > len(RUNS)
     assert planned["estep_maps"] == 2  # those of EM-Fixed and EM-Adapt
     listed = fresh.snakemake("--list-target-rules", "--quiet", "all", config=("study=boxless.yaml", TINY[1])).split()
-    assert {"table1", "table2", "table5", "table6"} <= set(listed)
+    assert {"table1", "table2", "table5", "table6", "fields_of_view"} <= set(listed)
     assert not {"table3", "table4", "figure4", "boxes"} & set(listed)
 
 
@@ -564,9 +564,15 @@ def test_a_notebook_is_given_the_files_that_it_reads(fresh: Project) -> None:
 
     files = StudyPaths("tiny", Path("results"))
     tables = [files.table(name) for name in sorted({row.table for row in ROWS})]
-    read, of_table = [files.manifest, *tables, files.findings, files.boxes], given("table1")
-    assert of_table[: len(read)] == [str(path) for path in read]
-    assert sorted(of_table[len(read) :]) == sorted(str(files.run(*run).config) for run in RUNS)
+    runs = [files.run(*run) for run in RUNS]
+    read = [
+        files.manifest,
+        *tables,
+        files.findings,
+        files.boxes,
+        *(file for r in runs for file in (r.metrics, r.config)),
+    ]
+    assert sorted(given("table1")) == sorted(map(str, read))
     # Classes are compared on val, which runs of the second stage are not scored on.
     by_class = [path for path in given("per_class") if path.endswith("/per_class.csv")]
     assert sorted(by_class) == sorted(str(files.run(*run).per_class) for run in TUNED)

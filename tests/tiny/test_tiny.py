@@ -316,6 +316,7 @@ def test_snakemake_s_own_report_lists_tables_and_pages_by_their_titles(
     assert {labels["page"] for labels in listed["Pages"]} == {"Index", "Gallery", *titles}
     tables = sorted(labels["table"] for labels in listed["Tables"])
     assert tables == [
+        "fields_of_view: pixel labels",
         "table1: image-level labels",
         "table2: pixel labels, test list",
         "table3: bounding boxes",
