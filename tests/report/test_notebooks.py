@@ -62,7 +62,7 @@ SHOWN = {
     "table2": (2, 1, 0, "by others (Pathak 2014); weak 10k"),
     "table4": (2, 1, 0, "by others; strong 1.4k (+MCG); boxes 9k"),
     "table5": (3, 1, 0, ">+3.0<"),
-    "fields_of_view": (1, 1, 0, "receptive field (px)"),
+    "fields_of_view": (1, 0, 0, "receptive field (px)"),
     "table6": (1, 1, 0, "7 images of this study&#39;s list test stand in for it"),
     "iou_vs_strong": (0, 1, 0, "tries 12 parameter sets"),
     "table3": (4, 1, 1, ">52.0</a> vs "),
