@@ -137,7 +137,8 @@ class Experiment(Strict):
     @property
     def settings_for(self) -> tuple[str, ...]:
         """The keys of a study's `solver_for` and `methods_for` that speak of it, general ones first."""
-        special = {"test_stage": self.stage == "test", "multi_scale": self.multi_scale}
+        joint = len({stream.dataset for stream in self.streams}) > 1
+        special = {"joint": joint, "test_stage": self.stage == "test", "multi_scale": self.multi_scale}
         return (self.kind, *(key for key, holds in special.items() if holds), self.id)
 
     @property

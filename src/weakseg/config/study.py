@@ -20,7 +20,7 @@ from weakseg.errors import WeaksegError
 from weakseg.methods import METHODS
 from weakseg.strict import Strict
 
-KINDS = ("weak", "semi", "strong", "test_stage", "multi_scale")
+KINDS = ("weak", "semi", "strong", "joint", "test_stage", "multi_scale")
 """Keys of `solver_for` and `methods_for` that are no experiments, general ones first."""
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class Study(Strict):
     solver: Solver = Field(default_factory=lambda: Solver())
     solver_for: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Solver fields that differ: by experiment id, by kind `weak`, `semi`, `strong`, or for "
-        "`test_stage` and `multi_scale`.",
+        description="Solver fields that differ: by experiment id, by kind `weak`, `semi`, `strong`, or for runs on "
+        "several data sets (`joint`), of stage `test` (`test_stage`) and with branches (`multi_scale`).",
     )
     methods: Methods = Field(default_factory=lambda: Methods(), description="Constants by method.")
     methods_for: dict[str, dict[str, dict[str, Any]]] = Field(
