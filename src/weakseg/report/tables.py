@@ -190,7 +190,10 @@ def table_caption(results: StudyResults, table: str) -> str:
         ]
     if table == COUNTS_OF_OTHER_SETS:
         names = " and ".join(results.study.other_datasets[name].name for row in rows[-1:] for name in row.datasets)
-        sentences.append(f"Counts are images of {names or 'other data sets'}; every line has pixel labels besides.")
+        own = results.study.dataset.name
+        sentences.append(
+            f"Counts are images of {names or 'other data sets'}; every line has all pixel labels of {own}."
+        )
     return " ".join([*sentences, "“ours − paper” is a difference in points."])
 
 
