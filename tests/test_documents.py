@@ -41,6 +41,8 @@ FEATURES = {
     "fields_of_view": "fields of view (Chen et al. 2015)",
 }  # fmt: skip
 STUDIES = ("demo", "voc-subset", "voc")
+KEPT = {"voc-subset": ("voc-subset", "voc-coco-subset")}
+"""Where the figures of a study are kept, if not under its name alone."""
 
 
 def features_table(root: Path) -> list[list[str]]:
@@ -51,9 +53,9 @@ def features_table(root: Path) -> list[list[str]]:
         for study in STUDIES:
             experiments = study_experiments(load_study(study, root / "config"), root / "config")
             lines = {row.id for row in experiments if row.line_in(table)}
-            kept = root / "results" / "reference" / study / f"{table}.csv"
-            frame = pd.read_csv(kept).query("seeds > 0") if kept.is_file() else pd.DataFrame({"experiment": []})
-            ran = len(lines & set(frame["experiment"]))
+            kept = [root / "results" / "reference" / name / f"{table}.csv" for name in KEPT.get(study, (study,))]
+            frames = [pd.read_csv(path).query("seeds > 0") for path in kept if path.is_file()]
+            ran = len(lines & {name for frame in frames for name in frame["experiment"]})
             cells.append(f"{ran} of {len(lines)} run" if ran else f"{len(lines)}, not run")
         rows.append([about, *cells])
     return rows
