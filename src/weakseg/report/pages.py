@@ -99,10 +99,6 @@ OF_VAL = ("per_class", "confusion", "crf_grid", "crf", "labels")
 
 def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment], paths: StudyPaths) -> list[Path]:
     """The files of a study that `Page.reads` names; those on boxes are left out where nothing trains with any."""
-    runs = {
-        stage: [paths.run(row.id, seed) for row in experiments if row.stage in stage for seed in study.seeds_of(row.id)]
-        for stage in (("val",), ("val", "test"))
-    }
     boxed = any(row.label_maps for row in experiments)
     shown = shown_run(study, experiments)
     found: list[Path] = []
@@ -118,8 +114,9 @@ def files_read(reads: Sequence[str], study: Study, experiments: list[Experiment]
         elif name in ESTEP_FILES:
             found += [getattr(paths.run(*shown), "config" if name == "estep_config" else name)] if shown else []
         else:
-            stages = ("val",) if name in OF_VAL else ("val", "test")
-            found += [path for run in runs[stages] for path in _run_files(run, name)]
+            rows = [row for row in experiments if row.stage == "val" or name not in OF_VAL]
+            runs = [paths.run(row.id, seed) for row in rows for seed in study.seeds_of(row.id)]
+            found += [path for run in runs for path in _run_files(run, name)]
     return found
 
 

@@ -1,7 +1,6 @@
 """Images of val chosen by a rule, with the label maps of a few experiments."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -33,8 +32,7 @@ def representatives(results: StudyResults, table: str) -> list[Experiment]:
 
 def reference_run(results: StudyResults) -> pd.Series:
     """The row of `results.read_metrics` with the best mean IOU on val: the run whose image IOU chooses the pictures."""
-    rows = [row for row in results.experiments if row.stage == "val"]
-    metrics = read_metrics(replace(results, experiments=rows))
+    metrics = read_metrics(results.of_val)
     return metrics.loc[metrics["iou_crf"].idxmax()]
 
 

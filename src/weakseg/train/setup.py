@@ -331,7 +331,8 @@ def load_start(model: Segmenter, path: Path, experiment: Experiment, sources: So
     start, facts = load_model(path)
     own = start.state_dict()
     if experiment.fresh_classifier:
-        own = {name: value for name, value in own.items() if not name.startswith(("head.fc8.", "head.skip."))}
+        fresh = {f"head.{name}" for name, _ in start.classifier_parameters()}
+        own = {name: value for name, value in own.items() if name not in fresh}
     elif facts["joint_labels"] != sources.joint.labels:
         raise WeaksegError(
             f"{path}: its labels are others than those of experiment {experiment.id}; say `fresh_classifier: true` to "
